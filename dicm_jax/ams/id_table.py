@@ -1,0 +1,114 @@
+"""ID tables at the servers: trainable rows, pulled by key and updated where they lie.
+
+A table is a dict of arrays with the same row order: ``"row"``, the embedding, and whatever the
+row-sparse optimiser keeps beside it. Only the rows that a batch touches are read or written, in
+place: the arrays must be donated to the jitted step.
+
+Shape legend
+    V   rows that one server owns      K   slots of a device's list of unique rows
+    W   workers along the worker axis  S   servers     C   rows between two devices in a round
+    E   embedding width                U   unique rows at an owner
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int
+
+from dicm_jax.ams import exchange, owner
+from dicm_jax.ams.mesh import SERVER, WORKER, table_sharding
+from dicm_jax.ams.plan import Capacity, Request
+
+Table = dict[str, Array]
+"""Arrays ``[V, ...]`` of one table; ``"row"`` is the embedding."""
+
+UpdateRows = Callable[[Table, Float[Array, "U E"]], Table]
+"""Row-sparse optimiser: the touched rows of every array and their summed gradients to new rows."""
+
+
+def init_rows(key: Array, mesh: Mesh, n_rows: int, width: int, scale: float) -> Array:
+    """Rows drawn from N(0, scale^2), made shard by shard where they will lie.
+
+    The draw of a row depends on the row alone, not on the mesh.
+    """
+
+    def draw(key: Array) -> Array:
+        return scale * jax.random.normal(key, (n_rows, width), jnp.float32)
+
+    return jax.jit(draw, out_shardings=table_sharding(mesh))(key)
+
+
+def pull(
+    row_VE: Float[Array, "V E"], request: Request, capacity: Capacity
+) -> Float[Array, "K E"]:
+    """The rows of `request`, at the places of its list; unused places are zero. Per device."""
+    rounds = exchange.agreed_rounds(request, capacity)
+
+    def one_round(turn: Int[Array, ""] | int, into_KE: Array) -> Array:
+        road = exchange.route(request.rows_K, turn, rounds, capacity)
+        wanted_SC = exchange.ask(request.rows_K, road, capacity)
+        rows_SCE = row_VE.at[wanted_SC].get(mode="fill", fill_value=0)
+        return exchange.give(rows_SCE, into_KE, road, request.rows_K, capacity)
+
+    empty_KE = jnp.zeros((len(request.rows_K), row_VE.shape[-1]), row_VE.dtype)
+    return exchange.over_rounds(rounds, one_round, empty_KE)
+
+
+def push(
+    table: Table,
+    gradients_KE: Float[Array, "K E"],
+    request: Request,
+    capacity: Capacity,
+    update_rows: UpdateRows,
+) -> Table:
+    """Send gradients to the rows' owners, sum them per row and update just those rows. Per device.
+
+    Replicas of a shard (one for each worker row of the mesh) gather each other's gradients and sum
+    them in the same order, so they stay equal bit for bit.
+    """
+    rounds = exchange.agreed_rounds(request, capacity)
+
+    def one_round(turn: Int[Array, ""] | int, table: Table) -> Table:
+        road = exchange.route(request.rows_K, turn, rounds, capacity)
+        wanted_SC = exchange.ask(request.rows_K, road, capacity)
+        gradients_SCE = exchange.give_back(gradients_KE, road, capacity)
+        wanted_WSC = _of_all_replicas(wanted_SC)
+        gradients_WSCE = _of_all_replicas(gradients_SCE)
+        merged = _merge(wanted_WSC.reshape(-1), capacity.rows_per_server)
+        gradients_UE = owner.sum_gradients(
+            gradients_WSCE.reshape(-1, gradients_KE.shape[-1]), merged
+        )
+        return _update(table, merged.rows_U, gradients_UE, update_rows)
+
+    return exchange.over_rounds(rounds, one_round, table)
+
+
+def _of_all_replicas(x: Array) -> Array:
+    if lax.axis_size(WORKER) == 1:
+        return x[None]
+    return lax.all_gather(x, WORKER)
+
+
+def _merge(wanted_M: Int[Array, " M"], n_rows: int) -> owner.Merged:
+    if lax.axis_size(WORKER) * lax.axis_size(SERVER) == 1:
+        return owner.already_distinct(wanted_M, n_rows)
+    return owner.merge(wanted_M, n_rows)
+
+
+def _update(
+    table: Table,
+    rows_U: Int[Array, " U"],
+    gradients_UE: Float[Array, "U E"],
+    update_rows: UpdateRows,
+) -> Table:
+    touched = {
+        name: array.at[rows_U].get(mode="fill", fill_value=0) for name, array in table.items()
+    }
+    updated = update_rows(touched, gradients_UE)
+    return {
+        name: array.at[rows_U].set(updated[name], mode="drop", unique_indices=True)
+        for name, array in table.items()
+    }

@@ -1,0 +1,6 @@
+"""Keys that stand for something else than a row."""
+
+NO_ROW = -1
+"""A key without a row: its place is filled by the vector that the model learns for that case."""
+PADDING = -2
+"""No key at all: its place is filled with zeros."""

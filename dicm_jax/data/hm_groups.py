@@ -1,0 +1,88 @@
+"""Sample groups of the H&M log: a customer's impressions of one day, with what he bought before.
+
+Shape legend
+    G   groups           B   impressions (one split)
+    P   purchases        H   behaviours               F   ID fields of one level
+"""
+
+import dataclasses
+
+import numpy as np
+
+from dicm_jax.data.hm_impressions import Impressions, Purchases
+from dicm_jax.data.schema import GroupedImpressions
+from dicm_jax.data.statistics import DatedEvents, bucket
+
+USER_FIELDS = ("history_length", "days_since_purchase")
+CONTEXT_FIELDS = ("sales", "sales_7_days", "sales_28_days", "article_age")
+
+_CHUNK = 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class World:
+    """What both splits are cut from.
+
+    Attributes:
+      purchases: all of them, sorted by customer, day and article.
+      impressions: of both splits.
+      histories: the purchases by customer; positions are those of `purchases`.
+      sales: the purchases by article.
+    """
+
+    purchases: Purchases
+    impressions: Impressions
+    histories: DatedEvents
+    sales: DatedEvents
+
+
+def grouped(world: World, chosen_B: np.ndarray, *, behaviors: int) -> GroupedImpressions:
+    """Groups of the chosen impressions; `cold_B` is False throughout."""
+    everything = world.impressions
+    order_B = np.flatnonzero(chosen_B)
+    order_B = order_B[np.lexsort((everything.customer_B[order_B], everything.day_B[order_B]))]
+    customer_B, day_B = everything.customer_B[order_B], everything.day_B[order_B]
+    item_B = everything.item_B[order_B]
+    starts_B = (np.diff(customer_B, prepend=-1) != 0) | (np.diff(day_B, prepend=day_B[0]) != 0)
+    first_G = np.flatnonzero(starts_B)
+    customer_G, day_G = customer_B[first_G], day_B[first_G]
+    behavior_offsets, position_H = _newest(world.histories, customer_G, day_G, behaviors)
+    user_statistics = (
+        world.histories.count(customer_G, day_G),
+        world.histories.days_since_last(customer_G, day_G),
+    )
+    return GroupedImpressions(
+        user_G=customer_G,
+        user_ids_GF=np.column_stack([bucket(column_G) for column_G in user_statistics]),
+        behavior_offsets=behavior_offsets,
+        behavior_item_H=world.purchases.item_P[position_H],
+        impression_offsets=np.append(first_G, len(item_B)).astype(np.int64),
+        item_B=item_B,
+        context_ids_BF=_context_ids(world.sales, item_B, day_B),
+        click_B=everything.click_B[order_B],
+        cold_B=np.zeros(len(item_B), bool),
+    )
+
+
+def _newest(
+    histories: DatedEvents, customer_G: np.ndarray, day_G: np.ndarray, most: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """CSR offsets and positions of each customer's newest purchases strictly before a day."""
+    end_G = histories.end(customer_G, day_G)
+    length_G = np.minimum(end_G - histories.start(customer_G), most)
+    offsets = np.concatenate([[0], np.cumsum(length_G)]).astype(np.int64)
+    shift_G = end_G - length_G - offsets[:-1]
+    return offsets, np.repeat(shift_G, length_G) + np.arange(offsets[-1])
+
+
+def _context_ids(sales: DatedEvents, item_B: np.ndarray, day_B: np.ndarray) -> np.ndarray:
+    """Buckets of `CONTEXT_FIELDS`, int32 ``[B, 4]``; in chunks, for the 64-bit in-betweens."""
+    ids_BF = np.empty((len(item_B), len(CONTEXT_FIELDS)), np.int32)
+    for start in range(0, len(item_B), _CHUNK):
+        chunk = slice(start, start + _CHUNK)
+        query = (item_B[chunk], day_B[chunk])
+        ids_BF[chunk, 0] = bucket(sales.count(*query))
+        ids_BF[chunk, 1] = bucket(sales.count_last(*query, 7))
+        ids_BF[chunk, 2] = bucket(sales.count_last(*query, 28))
+        ids_BF[chunk, 3] = bucket(sales.days_since_first(*query))
+    return ids_BF

@@ -1,0 +1,158 @@
+"""The schema of a click log: what every reader produces and every batch is cut from.
+
+A *reader* (`synthetic.py`, `hm.py`) turns its source into one `ClickLog`. Everything in it is a
+NumPy array, so that a log can be built, looked at and tested without JAX.
+
+Shape legend
+    N   items (ads, articles) of the catalogue        V   rows of the feature table (images)
+    G   groups                                        D   content width (4096)
+    B   impressions                                   H   behaviors over all groups (CSR)
+    F   ID fields of one level
+
+Every ID is a *key*: an integer in ``[0, vocabulary size)`` of its field's vocabulary. Fields that
+name the same vocabulary share their embedding rows. Key 0 is an ordinary key; readers that need
+"unknown" reserve one for it.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from dicm_jax.errors import DataError
+
+NO_IMAGE = -1
+"""Image key of an item that has no feature row; the model serves a learned row for it."""
+
+Level = Literal["user", "item", "context", "behavior"]
+
+
+@dataclasses.dataclass(frozen=True)
+class IdField:
+    """One categorical input.
+
+    Attributes:
+      name: the field's name, unique in its log, e.g. ``"colour"``.
+      vocabulary: the vocabulary its keys are drawn from; equal names share embedding rows.
+      level: where its keys stand: ``user`` once per group, ``item`` once per item of the
+        catalogue (looked up by the impression's item), ``context`` once per impression
+        (statistics that move with time), ``behavior`` the item-level vocabulary summed over a
+        group's behaviors.
+    """
+
+    name: str
+    vocabulary: str
+    level: Level
+
+
+@dataclasses.dataclass(frozen=True)
+class Items:
+    """The catalogue.
+
+    Attributes:
+      ids_NF: int32, keys of the ``item`` level fields, in the order of `ClickLog.fields`.
+      image_N: int32, row of each item's image in the feature table, or `NO_IMAGE`.
+    """
+
+    ids_NF: np.ndarray
+    image_N: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+    """Frozen content rows, as the source holds them; standardised later, by `dicm_jax.features`.
+
+    Attributes:
+      rows_VD: float32, or an integer type that `scale_V` turns into features.
+      scale_V: float32 factor of each row, or None where the rows are the features themselves.
+    """
+
+    rows_VD: np.ndarray
+    scale_V: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupedImpressions:
+    """One split of a log as *sample groups*: what impressions of one user share is stored once.
+
+    A group is a set of impressions of one user that have the same user fields and the same
+    behaviors (the paper's common-feature technique, section 4.3). Group ``g`` owns impressions
+    ``impression_offsets[g]:impression_offsets[g + 1]`` and behaviors
+    ``behavior_offsets[g]:behavior_offsets[g + 1]``, oldest first, newest last.
+
+    Attributes:
+      user_G: int32, the user of each group: the unit over which GAUC is taken.
+      user_ids_GF: int32, keys of the ``user`` level fields.
+      behavior_offsets: int64 ``[G + 1]``, CSR offsets into `behavior_item_H`.
+      behavior_item_H: int32, items the user clicked before.
+      impression_offsets: int64 ``[G + 1]``, CSR offsets into the ``_B`` arrays.
+      item_B: int32, the item shown.
+      context_ids_BF: int32, keys of the ``context`` level fields.
+      click_B: uint8, 1 clicked, 0 not.
+      cold_B: bool, the item was never shown or clicked in the training period.
+      probability_B: float32 click probability where it is known (synthetic worlds), else None.
+    """
+
+    user_G: np.ndarray
+    user_ids_GF: np.ndarray
+    behavior_offsets: np.ndarray
+    behavior_item_H: np.ndarray
+    impression_offsets: np.ndarray
+    item_B: np.ndarray
+    context_ids_BF: np.ndarray
+    click_B: np.ndarray
+    cold_B: np.ndarray
+    probability_B: np.ndarray | None = None
+
+    @property
+    def n_groups(self) -> int:
+        return len(self.user_G)
+
+    @property
+    def n_impressions(self) -> int:
+        return len(self.item_B)
+
+    @property
+    def user_B(self) -> np.ndarray:
+        """The user of each impression, int32 ``[B]``."""
+        return np.repeat(self.user_G, np.diff(self.impression_offsets))
+
+
+@dataclasses.dataclass(frozen=True)
+class ClickLog:
+    """A whole log: catalogue, content rows, ID fields and the splits.
+
+    Attributes:
+      name: what the log is called in reports.
+      fields: every ID field. The ``F`` order of each ids array is the order of the fields of its
+        level in this tuple. A ``behavior`` field has no array of its own: its keys are the item
+        level keys of the same vocabulary, taken at the behaviors.
+      vocabulary_sizes: number of keys of each vocabulary.
+      items: the catalogue.
+      features: the frozen content rows.
+      train, test: the splits, cut by time.
+      notes: counts worth printing, such as items without an image.
+    """
+
+    name: str
+    fields: tuple[IdField, ...]
+    vocabulary_sizes: dict[str, int]
+    items: Items
+    features: Features
+    train: GroupedImpressions
+    test: GroupedImpressions
+    notes: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def fields_of(self, level: Level) -> tuple[IdField, ...]:
+        """The fields of one level, in the order of their ids array."""
+        return tuple(field for field in self.fields if field.level == level)
+
+    def split(self, name: str) -> GroupedImpressions:
+        """The split called `name`.
+
+        Raises:
+          DataError: there is no such split.
+        """
+        if name not in ("train", "test"):
+            raise DataError(f"split {name!r} of log {self.name!r}: the splits are 'train' and 'test'")
+        return getattr(self, name)

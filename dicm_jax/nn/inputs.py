@@ -1,0 +1,56 @@
+"""What the network on a worker sees: pulled vectors put at their places in the batch.
+
+Shape legend
+    K   slots of a device's list of unique rows      E   embedding width
+    G   groups     B   impressions     L   behaviors per group     F   ID fields of a level
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Embedded samples of one device. Content that a model does not use is None.
+
+    Attributes:
+      user_GFE: user-level ID fields, once per group.
+      impression_BFE: item- and context-level ID fields.
+      behavior_id_GLE: ID rows of the behaviors' items, zero at padding.
+      ad_image_BE: compressed image of each impression's item.
+      behavior_image_GLE: compressed images of the behaviors' items.
+      behavior_mask_GL: True where there is a behavior.
+      group_B: the group of each impression.
+    """
+
+    user_GFE: Float[Array, "G Fu E"]
+    impression_BFE: Float[Array, "B Fi E"]
+    behavior_id_GLE: Float[Array, "G L E"]
+    ad_image_BE: Float[Array, "B E"] | None
+    behavior_image_GLE: Float[Array, "G L E"] | None
+    behavior_mask_GL: Bool[Array, "G L"]
+    group_B: Int[Array, " B"]
+
+
+def place(
+    vectors_KE: Float[Array, "K E"],
+    slots: Int[Array, "*places"],
+    missing_E: Float[Array, " E"] | None = None,
+) -> Float[Array, "*places E"]:
+    """Put vectors at their places in the batch.
+
+    Args:
+      vectors_KE: pulled vectors, in the order of the plan.
+      slots: ``0 .. K - 1``, a vector; ``K``, a key without a row; ``K + 1``, no key.
+      missing_E: vector of a key without a row; zeros if None.
+
+    Padding is a constant zero, so nothing that stands there gets a gradient.
+    """
+    width = vectors_KE.shape[-1]
+    missing_E = jnp.zeros(width) if missing_E is None else missing_E
+    special_2E = jnp.stack([missing_E, jnp.zeros(width)])
+    return jnp.concatenate([vectors_KE, special_2E])[slots]

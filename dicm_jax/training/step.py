@@ -1,0 +1,199 @@
+"""The training step and the prediction step, as they run on a mesh (Algorithm 1 of the paper).
+
+    worker: pull vectors and ID rows; gradients of the network and of what was pulled
+    worker -> server: push the gradients of what was pulled
+    server: gather the rows again, gradient of the embedding model; row-sparse update of ID rows
+    all: sum dense gradients over devices, update dense parameters
+
+Shape legend
+    K   slots of a list of unique rows     B   impressions     E   embedding width
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jax.sharding import Mesh
+from jaxtyping import Array, Float
+
+from dicm_jax.ams import content, id_table
+from dicm_jax.ams.feature_table import FeatureTable
+from dicm_jax.ams.mesh import BATCH_SPEC, BOTH, REPLICATED_SPEC, TABLE_SPEC
+from dicm_jax.training.batch import Batch, Capacities
+from dicm_jax.training.model import Model, click_loss
+from dicm_jax.training.row_adam import RowAdam
+from dicm_jax.training.state import Params, TrainState
+
+STATE_SPEC = TrainState(
+    step=REPLICATED_SPEC,
+    params=REPLICATED_SPEC,
+    dense_optimizer=REPLICATED_SPEC,
+    ids=TABLE_SPEC,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizers:
+    """How parameters move.
+
+    Attributes:
+      dense: for the network and the embedding models.
+      rows: for ID rows.
+      row_schedule: learning rate of ID rows by step.
+    """
+
+    dense: optax.GradientTransformation
+    rows: RowAdam
+    row_schedule: optax.Schedule
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StepReport:
+    """What a step tells the host.
+
+    Attributes:
+      loss: mean cross-entropy of the batch's impressions, nat.
+      magnitudes: sum of squares of each watched tensor, by name in the order in which a step makes
+        them; not finite exactly where the tensor is not (or its squares overflow).
+      rounds: most rounds of exchange that any pull needed; above 1, a capacity was overflown.
+    """
+
+    loss: Array
+    magnitudes: dict[str, Array]
+    rounds: Array
+
+
+TrainStep = Callable[[TrainState, FeatureTable | None, Batch], tuple[TrainState, StepReport]]
+PredictStep = Callable[[TrainState, FeatureTable | None, Batch], Float[Array, " B"]]
+
+
+def make_train_step(
+    model: Model, optimizers: Optimizers, capacities: Capacities, mesh: Mesh
+) -> TrainStep:
+    """The jitted training step. The state is donated: its tables are updated in place."""
+
+    def step(state: TrainState, features: FeatureTable | None, batch: Batch):
+        ids_KE, vectors = _pull(model, capacities, state, features, batch)
+        with jax.named_scope("worker"):
+            total = lax.psum(jnp.sum(batch.weight_B), BOTH)
+
+            def loss_of(net_params, ids_KE, vectors):
+                logits_B2 = model.logits(net_params, ids_KE, vectors, batch)
+                return click_loss(logits_B2, batch.label_B, batch.weight_B) / total
+
+            loss, (g_net, g_ids_KE, g_vectors) = jax.value_and_grad(loss_of, argnums=(0, 1, 2))(
+                state.params.net, ids_KE, vectors
+            )
+        with jax.named_scope("push_vectors"):
+            g_embedders = {
+                name: content.push(
+                    model.embed[name],
+                    state.params.embedders[name],
+                    features,
+                    g_vectors[name],
+                    batch.content[name],
+                    capacities.content[name],
+                )
+                for name in g_vectors
+            }
+        with jax.named_scope("update_dense"):
+            gradients = lax.psum(Params(g_embedders, g_net), BOTH)
+            updates, dense_optimizer = optimizers.dense.update(
+                gradients, state.dense_optimizer, state.params
+            )
+            params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("push_ids"):
+            update_rows = optimizers.rows.at(state.step, optimizers.row_schedule(state.step))
+            ids = id_table.push(state.ids, g_ids_KE, batch.ids, capacities.ids, update_rows)
+        report = _report(loss, ids_KE, vectors, gradients, g_ids_KE, batch)
+        return TrainState(state.step + 1, params, dense_optimizer, ids), report
+
+    sharded = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(STATE_SPEC, TABLE_SPEC, BATCH_SPEC),
+        out_specs=(STATE_SPEC, REPLICATED_SPEC),
+        check_vma=False,  # gradients are taken of local sums and added up by hand, once
+    )
+    return jax.jit(sharded, donate_argnums=0)
+
+
+def make_predict_step(model: Model, capacities: Capacities, mesh: Mesh) -> PredictStep:
+    """The jitted forward pass: click probability of each impression of a batch."""
+
+    def predict(state: TrainState, features: FeatureTable | None, batch: Batch):
+        ids_KE, vectors = _pull(model, capacities, state, features, batch)
+        with jax.named_scope("worker"):
+            logits_B2 = model.logits(state.params.net, ids_KE, vectors, batch)
+            return jax.nn.softmax(logits_B2)[:, 1]
+
+    return jax.jit(
+        jax.shard_map(
+            predict,
+            mesh=mesh,
+            in_specs=(STATE_SPEC, TABLE_SPEC, BATCH_SPEC),
+            out_specs=BATCH_SPEC,
+            check_vma=False,
+        )
+    )
+
+
+def _pull(
+    model: Model,
+    capacities: Capacities,
+    state: TrainState,
+    features: FeatureTable | None,
+    batch: Batch,
+) -> tuple[Float[Array, "K E"], dict[str, Array]]:
+    with jax.named_scope("pull_ids"):
+        ids_KE = id_table.pull(state.ids["row"], batch.ids, capacities.ids)
+    with jax.named_scope("pull_vectors"):
+        vectors = {
+            name: content.pull(
+                model.embed[name],
+                state.params.embedders[name],
+                features,
+                request,
+                capacities.content[name],
+            )
+            for name, request in batch.content.items()
+        }
+    return ids_KE, vectors
+
+
+def _report(
+    loss: Array,
+    ids_KE: Array,
+    vectors: dict[str, Array],
+    gradients: Params,
+    g_ids_KE: Array,
+    batch: Batch,
+) -> StepReport:
+    """Sums over devices of what each of them saw."""
+    local = {"ID rows": _squares(ids_KE)}
+    local |= {f"vectors of compressor {name!r}": _squares(x) for name, x in vectors.items()}
+    local |= {"loss": loss}
+    local |= {"gradient of ID rows": _squares(g_ids_KE)}
+    summed = lax.psum(local, BOTH)
+    dense = {f"gradient of {name}": _squares(x) for name, x in named_leaves(gradients)}
+    requests = [batch.ids, *batch.content.values()]
+    rounds = jnp.max(jnp.stack([request.rounds[0] for request in requests]))
+    return StepReport(summed["loss"], summed | dense, lax.pmax(rounds, BOTH))
+
+
+def named_leaves(params: Any) -> list[tuple[str, Array]]:
+    """Every array of a tree with its path, e.g. ``net.head.output.kernel``."""
+    return [
+        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    ]
+
+
+def _squares(x: Array) -> Array:
+    return jnp.sum(jnp.square(x))
+
