@@ -28,7 +28,7 @@ _COMPARISONS = {
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def setting(default: T, unit: str, *, min_length: int = 0, **limits: float) -> T:
+def setting(default: T, unit: str, *, min_length: int = 0, **limits: int | float) -> T:
     """Declares a field of a section: its default, its unit or constraint, its limits.
 
     Args:
@@ -134,7 +134,7 @@ def _parse_tuple(element: Any, text: str) -> Any:
     except (ValueError, SyntaxError):
         value = tuple(part.strip() for part in text.strip("()[]").split(",") if part.strip())
         return tuple(parse_text(element, part) for part in value)
-    return value if isinstance(value, tuple | list) else (parse_text(element, text),)
+    return value if isinstance(value, tuple | list) else (value,)
 
 
 def _is_optional(annotation: Any) -> bool:

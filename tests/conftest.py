@@ -30,5 +30,7 @@ jax.config.update("jax_default_matmul_precision", "highest")
 def hm_folder() -> Path:
     """The H&M log in Kaggle's layout; tests that need it are skipped where it is not."""
     if not HM_FOLDER.is_dir():
-        pytest.skip(f"no H&M log in {HM_FOLDER}; name its folder in DICM_HM_FOLDER to run this test")
+        pytest.skip(
+            f"no H&M log in {HM_FOLDER}; name its folder in DICM_HM_FOLDER to run this test"
+        )
     return HM_FOLDER

@@ -12,12 +12,12 @@ def test_eight_devices() -> None:
 
 def test_mixed_dtypes_are_refused() -> None:
     with pytest.raises(ValueError, match="numpy_dtype_promotion=strict"):
-        jnp.zeros(3, jnp.int32) + jnp.zeros(3, jnp.float32)
+        _ = jnp.zeros(3, jnp.int32) + jnp.zeros(3, jnp.float32)
 
 
 def test_mixed_ranks_are_refused() -> None:
     with pytest.raises(ValueError, match="rank_promotion"):
-        jnp.zeros((2, 3)) + jnp.zeros(3)
+        _ = jnp.zeros((2, 3)) + jnp.zeros(3)
 
 
 def test_matmuls_ask_for_full_precision() -> None:

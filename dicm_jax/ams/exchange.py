@@ -26,6 +26,7 @@ from jax import lax
 from jaxtyping import Array, Float, Int
 
 from dicm_jax.ams.mesh import BOTH, SERVER
+from dicm_jax.ams.order import after
 from dicm_jax.ams.plan import Capacity, Request
 
 T = TypeVar("T")
@@ -50,7 +51,9 @@ def agreed_rounds(request: Request, capacity: Capacity) -> Int[Array, ""] | int:
     suffices, so that the loop over rounds disappears from the program."""
     if capacity.single_round:
         return 1
-    return lax.pmax(request.rounds[0], BOTH)
+    if lax.axis_size(BOTH) == 1:
+        return request.rounds[0]
+    return lax.pmax(after(request.rounds[0], request.rows_K), BOTH)
 
 
 def route(

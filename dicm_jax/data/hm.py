@@ -90,7 +90,7 @@ def load(
         transactions = transactions.before(end_day)
         given = None if given is None else given.before(end_day)
     _check_cut((transactions if given is None else given).day_E, cut, cut_day)
-    world, notes = _world(transactions, given, len(articles.ids), negatives=negatives, seed=seed)
+    world, counts = _world(transactions, given, len(articles.ids), negatives=negatives, seed=seed)
 
     item_N = np.arange(len(articles.ids))
     unsold_N = world.sales.count(item_N, np.full(len(item_N), cut_day)) == 0
@@ -98,7 +98,8 @@ def load(
     train = grouped(world, train_B, behaviors=behaviors)
     test = grouped(world, ~train_B, behaviors=behaviors)
     test = dataclasses.replace(test, cold_B=unsold_N[test.item_B])
-    notes |= {
+    notes = {
+        **counts,
         "articles": len(item_N),
         "items_without_image": int((image_N == NO_IMAGE).sum()),
         "features_without_item": len(features.rows_VD) - int((image_N != NO_IMAGE).sum()),
@@ -112,6 +113,7 @@ def load(
     fields, sizes = _fields(articles)
     ids_NF = np.column_stack([item_N.astype(np.int32), articles.keys_NF])
     items = Items(ids_NF=ids_NF, image_N=image_N)
+    notes = {name: float(value) for name, value in notes.items()}
     return ClickLog("hm", fields, sizes, items, features, train, test, notes)
 
 
@@ -135,7 +137,7 @@ def _day(text: str) -> int:
 
 
 def _date(day: int) -> str:
-    return str(_EPOCH + datetime.timedelta(days=int(day)))
+    return str(_EPOCH + datetime.timedelta(days=day))
 
 
 def _check_cut(day_B: np.ndarray, cut: str, cut_day: int) -> None:
@@ -143,24 +145,25 @@ def _check_cut(day_B: np.ndarray, cut: str, cut_day: int) -> None:
         raise DataError(
             f"H&M data: no impression before cut={cut!r}, where validation ends; set a later cut"
         )
-    for split, empty in (("train", day_B.min() >= cut_day), ("test", day_B.max() < cut_day)):
+    first, last = int(day_B.min()), int(day_B.max())
+    for split, empty in (("train", first >= cut_day), ("test", last < cut_day)):
         if empty:
             raise DataError(
                 f"H&M data: cut at {_date(cut_day)} leaves the {split} split empty; impressions "
-                f"run from {_date(day_B.min())} to {_date(day_B.max())}: cut between these days"
+                f"run from {_date(first)} to {_date(last)}: cut between these days"
             )
 
 
 def _world(
     transactions: Events, given: Events | None, n_items: int, *, negatives: int, seed: int
-) -> tuple[World, dict[str, float]]:
+) -> tuple[World, dict[str, int]]:
     """Purchases, impressions and past-only counts, with customers numbered in order of their ID."""
     tables = [transactions] if given is None else [transactions, given]
     names = (
         pa.concat_arrays([table.customers.cast(pa.string()) for table in tables]).unique().sort()
     )
     purchases = _purchases(transactions, texts_in(names, transactions.customers), n_items)
-    notes: dict[str, float] = {
+    notes = {
         "customers": len(names),
         "purchases": len(purchases.item_P),
         "repeated_purchases_dropped": len(transactions.item_E) - len(purchases.item_P),
@@ -172,8 +175,8 @@ def _world(
     else:
         customer_B = texts_in(names, given.customers)[given.customer_E]
         impressions = Impressions(customer_B, given.day_E, given.item_E, given.click_E)
-    histories = dated_events(purchases.customer_P, purchases.day_P)
-    sales = dated_events(purchases.item_P, purchases.day_P)
+    histories = dated_events(purchases.customer_P, purchases.day_P, len(names))
+    sales = dated_events(purchases.item_P, purchases.day_P, n_items)
     return World(purchases, impressions, histories, sales), notes
 
 
@@ -215,7 +218,7 @@ def _share(flags: np.ndarray) -> float:
     return float(flags.mean()) if len(flags) else 0.0
 
 
-def _split_notes(name: str, split: GroupedImpressions) -> dict[str, float]:
+def _split_notes(name: str, split: GroupedImpressions) -> dict[str, int | float]:
     lengths_G = np.diff(split.behavior_offsets)
     return {
         f"{name}_impressions": split.n_impressions,

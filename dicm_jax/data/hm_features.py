@@ -76,7 +76,7 @@ def _load(path: Path) -> tuple[np.ndarray, np.ndarray | None, pa.Array | None]:
     try:
         if path.suffix == ".npy":
             return np.load(path, mmap_mode="r"), None, None
-        with np.load(path) as arrays:
+        with path.open("rb") as file, np.load(file) as arrays:
             missing = [name for name in ("article_id", "rows") if name not in arrays.files]
             if missing:
                 raise DataError(

@@ -4,7 +4,7 @@ An *event* is something an *owner* has on a day: a purchase of a customer, a sal
 Days are integers (days since any fixed date).
 
 Shape legend
-    P   events        Q   queries (owner, day)
+    P   events        O   owners        Q   queries (owner, day)
 """
 
 import dataclasses
@@ -35,16 +35,24 @@ def bucket(counts: np.ndarray) -> np.ndarray:
 class DatedEvents:
     """Events sorted by owner, then day, as one sorted key; made by `dated_events`.
 
-    Every query looks at days strictly before ``day_Q`` alone.
+    Every query looks at days strictly before ``day_Q`` alone. Sorted queries are answered several
+    times faster than scattered ones.
+
+    Attributes:
+      key_P: int64, owner * span + (day - first_day), sorted.
+      start_O: int64, position of each owner's first event, and the number of events at the end.
+      first_day: the day of the earliest event.
+      span: one more than the days from the first to the last event.
     """
 
     key_P: np.ndarray
+    start_O: np.ndarray
     first_day: int
     span: int
 
     def start(self, owner_Q: np.ndarray) -> np.ndarray:
         """Position of each owner's first event."""
-        return np.searchsorted(self.key_P, owner_Q.astype(np.int64) * self.span)
+        return self.start_O[owner_Q]
 
     def end(self, owner_Q: np.ndarray, day_Q: np.ndarray) -> np.ndarray:
         """Position after the last event of each owner strictly before ``day_Q``."""
@@ -79,10 +87,11 @@ class DatedEvents:
         return np.where(self.count(owner_Q, day_Q) > 0, elapsed_Q, 0)
 
 
-def dated_events(owner_P: np.ndarray, day_P: np.ndarray) -> DatedEvents:
-    """Sorts events by owner and day; the input may come in any order."""
+def dated_events(owner_P: np.ndarray, day_P: np.ndarray, n_owners: int) -> DatedEvents:
+    """Sorts events of owners ``0 .. n_owners - 1``; the input may come in any order."""
     first_day = int(day_P.min()) if len(day_P) else 0
     span = int(day_P.max()) - first_day + 2 if len(day_P) else 1
     key_P = owner_P.astype(np.int64) * span + (day_P - first_day)
     key_P.sort()
-    return DatedEvents(key_P=key_P, first_day=first_day, span=span)
+    start_O = np.searchsorted(key_P, np.arange(n_owners + 1) * span)
+    return DatedEvents(key_P=key_P, start_O=start_O, first_day=first_day, span=span)

@@ -5,6 +5,7 @@ Shape legend
     Q   width of a query               H   hidden width of an activation unit
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,6 +17,10 @@ from jaxtyping import Array, Bool, Float, Int
 from dicm_jax.nn.prelu import PReLU, he_normal
 
 Interaction = Literal["concat", "product"]
+
+INITIAL_WEIGHT = 0.05
+"""What a behavior counts at the start, give or take as much: the sum over tens of behaviors is then
+of the size of one vector, whatever the draw. Weights of size 1 make the first steps explode."""
 
 
 class ActivationUnit(nnx.Module):
@@ -58,7 +63,13 @@ class ActivationUnit(nnx.Module):
                 for fan_in, fan_out in zip(widths[:-1], rest, strict=True)
             ]
         )
-        self.output = nnx.Linear(widths[-1], 1, rngs=rngs)
+        self.output = nnx.Linear(
+            widths[-1],
+            1,
+            kernel_init=jax.nn.initializers.normal(INITIAL_WEIGHT / math.sqrt(widths[-1])),
+            bias_init=jax.nn.initializers.constant(INITIAL_WEIGHT),
+            rngs=rngs,
+        )
 
     def __call__(
         self,

@@ -22,7 +22,9 @@ from jaxtyping import Array, Float
 
 from dicm_jax.ams import content, id_table
 from dicm_jax.ams.feature_table import FeatureTable
+from dicm_jax.ams.id_table import Table
 from dicm_jax.ams.mesh import BATCH_SPEC, BOTH, REPLICATED_SPEC, TABLE_SPEC
+from dicm_jax.ams.order import after
 from dicm_jax.training.batch import Batch, Capacities
 from dicm_jax.training.model import Model, click_loss
 from dicm_jax.training.row_adam import RowAdam
@@ -78,9 +80,9 @@ def make_train_step(
     """The jitted training step. The state is donated: its tables are updated in place."""
 
     def step(state: TrainState, features: FeatureTable | None, batch: Batch):
-        ids_KE, vectors = _pull(model, capacities, state, features, batch)
+        total = lax.psum(jnp.sum(batch.weight_B), BOTH)
+        ids_KE, vectors = _pull(model, capacities, state, features, batch, total)
         with jax.named_scope("worker"):
-            total = lax.psum(jnp.sum(batch.weight_B), BOTH)
 
             def loss_of(net_params, ids_KE, vectors):
                 logits_B2 = model.logits(net_params, ids_KE, vectors, batch)
@@ -89,28 +91,18 @@ def make_train_step(
             loss, (g_net, g_ids_KE, g_vectors) = jax.value_and_grad(loss_of, argnums=(0, 1, 2))(
                 state.params.net, ids_KE, vectors
             )
-        with jax.named_scope("push_vectors"):
-            g_embedders = {
-                name: content.push(
-                    model.embed[name],
-                    state.params.embedders[name],
-                    features,
-                    g_vectors[name],
-                    batch.content[name],
-                    capacities.content[name],
-                )
-                for name in g_vectors
-            }
+        g_embedders = _push_vectors(model, capacities, state, features, batch, g_vectors)
         with jax.named_scope("update_dense"):
-            gradients = lax.psum(Params(g_embedders, g_net), BOTH)
+            gradients = _sum_over_devices(Params(g_embedders, g_net))
             updates, dense_optimizer = optimizers.dense.update(
                 gradients, state.dense_optimizer, state.params
             )
             params = optax.apply_updates(state.params, updates)
         with jax.named_scope("push_ids"):
             update_rows = optimizers.rows.at(state.step, optimizers.row_schedule(state.step))
-            ids = id_table.push(state.ids, g_ids_KE, batch.ids, capacities.ids, update_rows)
-        report = _report(loss, ids_KE, vectors, gradients, g_ids_KE, batch)
+            request = after(batch.ids, g_ids_KE, *jax.tree.leaves(gradients))
+            ids = id_table.push(state.ids, g_ids_KE, request, capacities.ids, update_rows)
+        report = _report(loss, ids_KE, vectors, gradients, g_ids_KE, batch, ids)
         return TrainState(state.step + 1, params, dense_optimizer, ids), report
 
     sharded = jax.shard_map(
@@ -127,7 +119,7 @@ def make_predict_step(model: Model, capacities: Capacities, mesh: Mesh) -> Predi
     """The jitted forward pass: click probability of each impression of a batch."""
 
     def predict(state: TrainState, features: FeatureTable | None, batch: Batch):
-        ids_KE, vectors = _pull(model, capacities, state, features, batch)
+        ids_KE, vectors = _pull(model, capacities, state, features, batch, state.step)
         with jax.named_scope("worker"):
             logits_B2 = model.logits(state.params.net, ids_KE, vectors, batch)
             return jax.nn.softmax(logits_B2)[:, 1]
@@ -149,21 +141,53 @@ def _pull(
     state: TrainState,
     features: FeatureTable | None,
     batch: Batch,
+    done: Array,
 ) -> tuple[Float[Array, "K E"], dict[str, Array]]:
+    """ID rows and compressed vectors, one exchange after another, the first after `done`."""
     with jax.named_scope("pull_ids"):
-        ids_KE = id_table.pull(state.ids["row"], batch.ids, capacities.ids)
-    with jax.named_scope("pull_vectors"):
-        vectors = {
-            name: content.pull(
+        ids_KE = id_table.pull(state.ids["row"], after(batch.ids, done), capacities.ids)
+    vectors, done = {}, ids_KE
+    for name, request in batch.content.items():
+        with jax.named_scope(f"pull_vectors_{name}"):
+            done = vectors[name] = content.pull(
                 model.embed[name],
                 state.params.embedders[name],
                 features,
-                request,
+                after(request, done),
                 capacities.content[name],
             )
-            for name, request in batch.content.items()
-        }
     return ids_KE, vectors
+
+
+def _push_vectors(
+    model: Model,
+    capacities: Capacities,
+    state: TrainState,
+    features: FeatureTable | None,
+    batch: Batch,
+    gradients: dict[str, Array],
+) -> dict[str, Any]:
+    """This device's share of the gradients of the embedding models."""
+    pushed = {}
+    for name, gradients_KE in gradients.items():
+        done = [gradients_KE, *jax.tree.leaves(pushed)]
+        with jax.named_scope(f"push_vectors_{name}"):
+            pushed[name] = content.push(
+                model.embed[name],
+                state.params.embedders[name],
+                features,
+                gradients_KE,
+                after(batch.content[name], *done),
+                capacities.content[name],
+            )
+    return pushed
+
+
+def _sum_over_devices(gradients: Params) -> Params:
+    if not gradients.embedders:
+        return lax.psum(gradients, BOTH)
+    net = after(gradients.net, *jax.tree.leaves(gradients.embedders))
+    return lax.psum(Params(gradients.embedders, net), BOTH)
 
 
 def _report(
@@ -173,17 +197,19 @@ def _report(
     gradients: Params,
     g_ids_KE: Array,
     batch: Batch,
+    ids: Table,
 ) -> StepReport:
-    """Sums over devices of what each of them saw."""
+    """Sums over devices of what each of them saw, taken after the last exchange."""
     local = {"ID rows": _squares(ids_KE)}
     local |= {f"vectors of compressor {name!r}": _squares(x) for name, x in vectors.items()}
     local |= {"loss": loss}
     local |= {"gradient of ID rows": _squares(g_ids_KE)}
-    summed = lax.psum(local, BOTH)
+    summed = lax.psum(after(local, *ids.values()), BOTH)
     dense = {f"gradient of {name}": _squares(x) for name, x in named_leaves(gradients)}
     requests = [batch.ids, *batch.content.values()]
     rounds = jnp.max(jnp.stack([request.rounds[0] for request in requests]))
-    return StepReport(summed["loss"], summed | dense, lax.pmax(rounds, BOTH))
+    rounds = lax.pmax(after(rounds, summed["loss"]), BOTH)
+    return StepReport(summed["loss"], summed | dense, rounds)
 
 
 def named_leaves(params: Any) -> list[tuple[str, Array]]:

@@ -1,0 +1,181 @@
+"""Every setting of a run: its default, its unit or constraint, its limits. The only such list.
+
+A config file sets what differs from these defaults (`dicm_jax.config_file`). A new setting is one
+new line here.
+"""
+
+import dataclasses
+from typing import Literal
+
+from dicm_jax.config_values import setting
+from dicm_jax.data.synthetic import WorldConfig
+from dicm_jax.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """The log, and what of it is used."""
+
+    kind: Literal["synthetic", "hm"] = setting("synthetic", "the built-in world, or the H&M log")
+    path: str | None = setting(None, "folder of the log; needed by hm, unused by synthetic")
+    behaviors: int = setting(50, "newest behaviors kept per group", at_least=1)
+    permute_images: bool = setting(False, "control: photos are shuffled across items")
+    negatives: int = setting(4, "impressions drawn per click where a log has none", at_least=1)
+    validation_days: int = setting(
+        0,
+        "days before the test period to evaluate on in its place; 0 = the test period",
+        at_least=0,
+    )
+    seed: int = setting(0, "of the drawing of impressions and the shuffling of photos", at_least=0)
+    world: WorldConfig = dataclasses.field(default_factory=WorldConfig)
+
+
+@dataclasses.dataclass(frozen=True)
+class FeaturesConfig:
+    """The table of frozen content rows."""
+
+    storage: Literal["float32", "bfloat16", "int8"] = setting(
+        "int8", "format of the rows at rest; int8 has a scale per row"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """The Deep Image CTR Model; the defaults are the paper's."""
+
+    images: Literal["both", "ad", "behavior", "none"] = setting(
+        "both", "images that the model sees; with none it is the baseline"
+    )
+    embedding_width: int = setting(12, "dims of an ID embedding", at_least=1)
+    compressor_widths: tuple[int, ...] = setting(
+        (256, 64, 12),
+        "dims of its layers, the last is an image embedding's",
+        min_length=1,
+        at_least=1,
+    )
+    share_compressor: bool = setting(False, "one compressor for ad and behaviors; paper: two")
+    compressor_init: Literal["he", "pca"] = setting("he", "of the first layer")
+    attention_widths: tuple[int, ...] = setting((64, 16), "dims of the hidden layers", at_least=1)
+    query_fields: tuple[str, ...] = setting((), "ID fields of the second query; none = one query")
+    interaction: Literal["concat", "product"] = setting(
+        "concat", "of query and behavior in attention; product adds their elementwise product"
+    )
+    head_widths: tuple[int, ...] = setting((200, 80), "dims of the hidden layers", at_least=1)
+    id_init_scale: float = setting(0.01, "standard deviation of new ID rows", at_least=0)
+    compute_dtype: Literal["float32", "bfloat16"] = setting(
+        "float32", "of the compressor's matrix products; sums stay in float32"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """Adam; dense for the nets, row-sparse for ID rows."""
+
+    learning_rate: float = setting(1e-3, "per step, before decay", above=0)
+    id_learning_rate: float | None = setting(
+        None, "per step, of ID rows; None = learning_rate", above=0
+    )
+    decay_rate: float = setting(0.9, "factor on both rates every decay_steps", above=0, at_most=1)
+    decay_steps: int = setting(24_000, "steps", at_least=1)
+    b1: float = setting(0.9, "decay of Adam's first moment, in [0, 1)", at_least=0, below=1)
+    b2: float = setting(0.999, "decay of Adam's second moment, in [0, 1)", at_least=0, below=1)
+    eps: float = setting(1e-8, "added to the root of the second moment", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The device mesh; its axes are worker and server, the batch is split over both."""
+
+    worker: int = setting(1, "devices along the axis that repeats tables", at_least=1)
+    server: int | None = setting(
+        None, "devices along the axis that splits tables; None = all that remain", at_least=1
+    )
+    virtual_devices: int | None = setting(
+        None, "virtual CPU devices; None = the devices there are", at_least=1
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """The course of a run."""
+
+    batch_size: int = setting(1024, "impressions per global batch", at_least=1)
+    lanes: int = setting(
+        8, "fixed cells a batch is cut in; the number of devices divides it", at_least=1
+    )
+    groups_per_lane: int | None = setting(
+        None, "places for groups in a lane; None = measured on the log", at_least=1
+    )
+    epochs: int = setting(2, "passes over the train split", at_least=1)
+    steps: int | None = setting(None, "steps to stop after; None = the epochs decide", at_least=1)
+    capacity_factor: float = setting(
+        1.25,
+        "places per owner over the mean; what overflows is served by a slower path",
+        at_least=1,
+    )
+    prefetch: int = setting(2, "batches planned ahead of the device", at_least=1)
+    log_every: int = setting(20, "steps", at_least=1)
+    seed: int = setting(0, "of the first parameters and the order of groups", at_least=0)
+    baseline: bool = setting(False, "also train the model without images and report its GAUC")
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig:
+    """When and on what the model is evaluated."""
+
+    every: int = setting(0, "steps; 0 = at the end only", at_least=0)
+    batch_size: int = setting(4096, "impressions per global batch", at_least=1)
+    split: Literal["train", "test"] = setting("test", "split of the log")
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """What is saved, and when."""
+
+    every: int = setting(0, "steps; 0 = at the end only", at_least=0)
+    keep: int = setting(2, "newest checkpoints kept", at_least=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """All settings of a run.
+
+    Raises:
+      ConfigError: two settings that exclude each other.
+    """
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        _check_path(self.data)
+        _check_lanes(self.mesh, self.train)
+
+
+def _check_path(data: DataConfig) -> None:
+    if data.kind == "synthetic" and data.path is not None:
+        raise ConfigError(
+            f"data.path={data.path!r} with data.kind='synthetic': the built-in world reads no "
+            "files; set data.kind='hm' or leave data.path out"
+        )
+    if data.kind != "synthetic" and data.path is None:
+        raise ConfigError(
+            f"data.kind={data.kind!r} with data.path=None: name the folder that holds the log, "
+            "e.g. --config.data.path=data/hm"
+        )
+
+
+def _check_lanes(mesh: MeshConfig, train: TrainConfig) -> None:
+    devices = mesh.worker * (mesh.server or 1)
+    if train.lanes % devices:
+        raise ConfigError(
+            f"train.lanes={train.lanes} on a mesh with mesh.worker={mesh.worker} and "
+            f"mesh.server={mesh.server}: {train.lanes} lanes cannot be dealt out evenly to "
+            f"{devices} devices; set train.lanes to a multiple of {devices}"
+        )
