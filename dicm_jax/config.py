@@ -54,11 +54,22 @@ class ModelConfig:
         at_least=1,
     )
     share_compressor: bool = setting(False, "one compressor for ad and behaviors; paper: two")
-    compressor_init: Literal["he", "pca"] = setting("he", "of the first layer")
+    compressor_init: Literal["he", "pca"] = setting(
+        "he", "random weights, or the table's whitened principal directions"
+    )
+    compressor_output_norm: Literal["none", "rms"] = setting(
+        "none", "of image vectors; rms scales each to a mean square of one"
+    )
     attention_widths: tuple[int, ...] = setting((64, 16), "dims of the hidden layers", at_least=1)
     query_fields: tuple[str, ...] = setting((), "ID fields of the second query; none = one query")
     interaction: Literal["concat", "product"] = setting(
         "concat", "of query and behavior in attention; product adds their elementwise product"
+    )
+    normalizer: Literal["none", "softmax"] = setting(
+        "none", "of attention weights; paper: none, a plain weighted sum"
+    )
+    match: bool = setting(
+        False, "the head also sees ad image times pooled behaviors, element by element"
     )
     head_widths: tuple[int, ...] = setting((200, 80), "dims of the hidden layers", at_least=1)
     id_init_scale: float = setting(0.01, "standard deviation of new ID rows", at_least=0)
@@ -75,7 +86,13 @@ class OptimizerConfig:
     id_learning_rate: float | None = setting(
         None, "per step, of ID rows; None = learning_rate", above=0
     )
-    decay_rate: float = setting(0.9, "factor on both rates every decay_steps", above=0, at_most=1)
+    compressor_learning_rate: float | None = setting(
+        None, "per step, of compressors; None = learning_rate", above=0
+    )
+    schedule: Literal["staircase", "cosine"] = setting(
+        "staircase", "of all rates; the paper's decay, or half a cosine to zero over the run"
+    )
+    decay_rate: float = setting(0.9, "factor on the rates every decay_steps (staircase)", above=0, at_most=1)
     decay_steps: int = setting(24_000, "steps", at_least=1)
     b1: float = setting(0.9, "decay of Adam's first moment, in [0, 1)", at_least=0, below=1)
     b2: float = setting(0.999, "decay of Adam's second moment, in [0, 1)", at_least=0, below=1)
@@ -110,7 +127,7 @@ class TrainConfig:
     steps: int | None = setting(None, "steps to stop after; None = the epochs decide", at_least=1)
     capacity_factor: float = setting(
         1.25,
-        "places per owner over the mean; what overflows is served by a slower path",
+        "places per owner over the most seen in sampled batches; overflow takes more rounds",
         at_least=1,
     )
     prefetch: int = setting(2, "batches planned ahead of the device", at_least=1)

@@ -9,6 +9,7 @@ Shape legend
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Literal
 
 import jax
@@ -81,32 +82,40 @@ def statistics(rows_ND: np.ndarray, scale_N: np.ndarray | None) -> Statistics:
 def build(
     rows_ND: np.ndarray,
     scale_N: np.ndarray | None,
+    stats: Statistics,
     storage: Storage,
     mesh: Mesh,
-) -> tuple[FeatureTable, Statistics]:
+) -> FeatureTable:
     """Standardise rows, bring them to their format for rest and lay them on the servers.
 
     Args:
       rows_ND: features, or integers that `scale_N` turns into features.
       scale_N: factor of each row, or None.
+      stats: of the table that the rows belong to.
       storage: format at rest. int8 keeps a row in 1/4 of the bytes of float32, with one factor a
         row chosen so that its largest feature becomes 127.
       mesh: where the table will lie, split by rows along the servers.
     """
-    stats = statistics(rows_ND, scale_N)
     layout = RowLayout(len(rows_ND))
     stored_VD = np.zeros((layout.n_rows, rows_ND.shape[1]), _AT_REST[storage])
     scale_V = np.zeros(layout.n_rows, np.float32) if storage == "int8" else None
     done = 0
-    for chunk_ND in _chunks(rows_ND, scale_N):
-        standard_ND = (chunk_ND - stats.mean_D) / stats.deviation_D
-        rows = layout.row(np.arange(done, done + len(chunk_ND)))
+    for standard_ND in standardized_chunks(rows_ND, scale_N, stats):
+        rows = layout.row(np.arange(done, done + len(standard_ND)))
         stored_VD[rows], scale_of_rows = _to_rest(standard_ND, storage)
         if scale_V is not None:
             scale_V[rows] = scale_of_rows
-        done += len(chunk_ND)
+        done += len(standard_ND)
     put = lambda array: jax.device_put(array, table_sharding(mesh))  # noqa: E731
-    return FeatureTable(put(stored_VD), None if scale_V is None else put(scale_V)), stats
+    return FeatureTable(put(stored_VD), None if scale_V is None else put(scale_V))
+
+
+def standardized_chunks(
+    rows_ND: np.ndarray, scale_N: np.ndarray | None, stats: Statistics
+) -> Iterator[np.ndarray]:
+    """Standardised rows, float32, a chunk at a time, in order."""
+    for chunk_ND in _chunks(rows_ND, scale_N):
+        yield (chunk_ND - stats.mean_D) / stats.deviation_D
 
 
 def gather(table: FeatureTable, rows_U: Int[Array, " U"]) -> ContentRows:
@@ -123,7 +132,7 @@ def gather(table: FeatureTable, rows_U: Int[Array, " U"]) -> ContentRows:
 _AT_REST = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
 
 
-def _chunks(rows_ND: np.ndarray, scale_N: np.ndarray | None):
+def _chunks(rows_ND: np.ndarray, scale_N: np.ndarray | None) -> Iterator[np.ndarray]:
     for start in range(0, len(rows_ND), _CHUNK):
         chunk_ND = rows_ND[start : start + _CHUNK].astype(np.float32)
         if scale_N is not None:

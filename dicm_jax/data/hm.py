@@ -36,6 +36,7 @@ from dicm_jax.data.hm_files import (
 )
 from dicm_jax.data.hm_groups import CONTEXT_FIELDS, USER_FIELDS, World, grouped
 from dicm_jax.data.hm_impressions import Impressions, Purchases, sample_impressions
+from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions, IdField, Items
 from dicm_jax.data.statistics import N_BUCKETS, dated_events
 from dicm_jax.errors import DataError
@@ -109,7 +110,7 @@ def load(
         **_split_notes("test", test),
     }
     if permute_images:
-        image_N = _permuted(image_N, seed)
+        image_N = permuted_images(image_N, seed)
     fields, sizes = _fields(articles)
     ids_NF = np.column_stack([item_N.astype(np.int32), articles.keys_NF])
     items = Items(ids_NF=ids_NF, image_N=image_N)
@@ -192,14 +193,6 @@ def _purchases(transactions: Events, number: np.ndarray, n_items: int) -> Purcha
     customer_day_P, item_P = np.divmod(key_P, n_items)
     customer_P, day_P = np.divmod(customer_day_P, days)
     return Purchases(*(c.astype(np.int32) for c in (customer_P, day_P + first_day, item_P)))
-
-
-def _permuted(image_N: np.ndarray, seed: int) -> np.ndarray:
-    """Photos shuffled among the articles that have one; having none is no matter of looks."""
-    permuted_N = image_N.copy()
-    with_image = np.flatnonzero(image_N != NO_IMAGE)
-    permuted_N[with_image] = np.random.default_rng(seed).permutation(image_N[with_image])
-    return permuted_N
 
 
 def _fields(articles: Articles) -> tuple[tuple[IdField, ...], dict[str, int]]:

@@ -17,6 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dicm_jax.nn.prelu import PReLU, he_normal
 
 Interaction = Literal["concat", "product"]
+Normalizer = Literal["none", "softmax"]
 
 INITIAL_WEIGHT = 0.05
 """What a behavior counts at the start, give or take as much: the sum over tens of behaviors is then
@@ -77,7 +78,7 @@ class ActivationUnit(nnx.Module):
         query_BQ: Float[Array, "B Q"],
         group_B: Int[Array, " B"],
     ) -> Float[Array, "B L"]:
-        from_query_B1H = (query_BQ @ self.query_QH[...] + self.bias_H)[:, None, :]
+        from_query_B1H = (query_BQ @ self.query_QH[...] + self.bias_H[None, :])[:, None, :]
         if self.product_EH is None:
             x_BLH = (behavior_GLE @ self.key_EH[...])[group_B] + from_query_B1H
         else:
@@ -89,15 +90,43 @@ class ActivationUnit(nnx.Module):
         return self.output(x_BLH)[..., 0]
 
 
-class AttentivePooling(nnx.Module):
-    """``sum_i w(e_i, q) e_i``: a weighted sum without softmax, so that how many behaviors matter
-    stays visible (the paper follows DIN in this). No behaviors give exactly zero.
+def as_they_are(weight_BL: Float[Array, "B L"], mask_BL: Bool[Array, "B L"]) -> Array:
+    """Weights without normalisation: how many behaviors matter stays visible (as in DIN, which the
+    paper follows)."""
+    return jnp.where(mask_BL, weight_BL, 0.0)
 
-    Args: as for `ActivationUnit`.
+
+def softmax(weight_BL: Float[Array, "B L"], mask_BL: Bool[Array, "B L"]) -> Array:
+    """Weights that sum to one over the behaviors that are there; all zero where there are none."""
+    low_BL = jnp.where(mask_BL, weight_BL, jnp.finfo(weight_BL.dtype).min)
+    return jnp.where(mask_BL, jax.nn.softmax(low_BL, axis=-1), 0.0)
+
+
+NORMALIZERS = {"none": as_they_are, "softmax": softmax}
+
+
+class AttentivePooling(nnx.Module):
+    """``sum_i w(e_i, q) e_i``: behaviors weighted by an activation unit. None give exactly zero.
+
+    Args:
+      key_width, query_width, widths, interaction, rngs: as for `ActivationUnit`.
+      normalizer: what becomes of the weights, a key of `NORMALIZERS`.
     """
 
-    def __init__(self, *args, **kwargs):
-        self.unit = ActivationUnit(*args, **kwargs)
+    def __init__(
+        self,
+        key_width: int,
+        query_width: int,
+        widths: Sequence[int],
+        *,
+        interaction: Interaction,
+        normalizer: Normalizer,
+        rngs: nnx.Rngs,
+    ):
+        self.unit = ActivationUnit(
+            key_width, query_width, widths, interaction=interaction, rngs=rngs
+        )
+        self.normalize = NORMALIZERS[normalizer]
 
     def __call__(
         self,
@@ -107,7 +136,7 @@ class AttentivePooling(nnx.Module):
         group_B: Int[Array, " B"],
     ) -> Float[Array, "B E"]:
         weight_BL = self.unit(behavior_GLE, query_BQ, group_B)
-        weight_BL = jnp.where(mask_GL[group_B], weight_BL, 0.0)
+        weight_BL = self.normalize(weight_BL, mask_GL[group_B])
         return jnp.einsum("bl,ble->be", weight_BL, behavior_GLE[group_B])
 
 
@@ -125,8 +154,8 @@ class MultiQueryAttentivePooling(nnx.Module):
     Args:
       key_width: ``E``.
       query_widths: width of each query.
-      widths, interaction, rngs: as for `ActivationUnit`. The product needs a query as wide as the
-        behaviors; queries of other widths are concatenated only.
+      widths, interaction, normalizer, rngs: as for `AttentivePooling`. The product needs a query
+        as wide as the behaviors; queries of other widths are concatenated only.
     """
 
     def __init__(
@@ -136,6 +165,7 @@ class MultiQueryAttentivePooling(nnx.Module):
         widths: Sequence[int],
         *,
         interaction: Interaction,
+        normalizer: Normalizer,
         rngs: nnx.Rngs,
     ):
         self.poolings = nnx.List(
@@ -145,6 +175,7 @@ class MultiQueryAttentivePooling(nnx.Module):
                     query_width,
                     widths,
                     interaction=interaction if query_width == key_width else "concat",
+                    normalizer=normalizer,
                     rngs=rngs,
                 )
                 for query_width in query_widths

@@ -11,14 +11,29 @@ Shape legend
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jaxtyping import Array, Float
 
 from dicm_jax.ams.feature_table import ContentRows
 from dicm_jax.nn.frozen_dot import frozen_dot
 from dicm_jax.nn.prelu import PReLU, he_normal
+
+OutputNorm = Literal["none", "rms"]
+
+
+def _as_is(x_NE: Array) -> Array:
+    return x_NE
+
+
+def _unit_mean_square(x_NE: Array) -> Array:
+    return x_NE * lax.rsqrt(jnp.mean(jnp.square(x_NE), axis=-1, keepdims=True) + 1e-6)
+
+
+OUTPUT_NORMS = {"none": _as_is, "rms": _unit_mean_square}
 
 
 class Compressor(nnx.Module):
@@ -28,14 +43,23 @@ class Compressor(nnx.Module):
       content_width: ``D``.
       widths: output width of each layer, e.g. ``(256, 64, 12)``; the last is ``E``.
       compute_dtype: of the first, wide product; everything behind it is float32.
+      output_norm: ``"rms"`` scales every vector to a mean square of one, so that vectors differ in
+        direction only; ``"none"`` leaves them.
       rngs: source of the initial weights (He-normal for PReLU; Glorot-normal for the output).
     """
 
     def __init__(
-        self, content_width: int, widths: Sequence[int], *, compute_dtype: str, rngs: nnx.Rngs
+        self,
+        content_width: int,
+        widths: Sequence[int],
+        *,
+        compute_dtype: str,
+        output_norm: OutputNorm = "none",
+        rngs: nnx.Rngs,
     ):
         *hidden, width = widths
         self.compute_dtype = jnp.dtype(compute_dtype)
+        self.normalize = OUTPUT_NORMS[output_norm]
         self.first_DH = nnx.Param(he_normal()(rngs.params(), (content_width, hidden[0])))
         self.first_bias_H = nnx.Param(jnp.zeros(hidden[0]))
         self.activations = nnx.List([PReLU(width) for width in hidden])
@@ -54,7 +78,23 @@ class Compressor(nnx.Module):
         product_NH = frozen_dot(rows.value_UD.astype(self.compute_dtype), self.first_DH[...])
         if rows.scale_U is not None:
             product_NH *= rows.scale_U[:, None]
-        x_NH = self.activations[0](product_NH + self.first_bias_H)
+        x_NH = self.activations[0](product_NH + self.first_bias_H[None, :])
         for layer, activation in zip(self.hidden, self.activations[1:], strict=True):
             x_NH = activation(layer(x_NH))
-        return self.output(x_NH)
+        return self.normalize(self.output(x_NH))
+
+
+def start_from_directions(
+    compressor: Compressor, directions_DH: Float[Array, "D H"]
+) -> None:
+    """Set a compressor to the linear map onto given directions, in place.
+
+    Hidden layers start as the identity on their first channels and PReLU slopes at 1, so the output
+    is the row's coordinates along the first ``E`` directions. With whitened principal directions,
+    rows that look alike have vectors that point alike before the first step.
+    """
+    compressor.first_DH[...] = directions_DH
+    for activation in compressor.activations:
+        activation.slope[...] = jnp.ones_like(activation.slope[...])
+    for layer in [*compressor.hidden, compressor.output]:
+        layer.kernel[...] = jnp.eye(*layer.kernel.shape)

@@ -20,7 +20,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dicm_jax.nn.aggregators import Interaction, MultiQueryAttentivePooling, sum_pooling
+from dicm_jax.nn.aggregators import (
+    Interaction,
+    MultiQueryAttentivePooling,
+    Normalizer,
+    sum_pooling,
+)
 from dicm_jax.nn.inputs import Inputs
 from dicm_jax.nn.prelu import PReLU, he_normal
 
@@ -40,6 +45,9 @@ class NetSpec:
       images: which sides are seen through images.
       attention_widths: hidden widths of the activation units.
       interaction: what activation units see.
+      normalizer: what becomes of attention weights.
+      match: whether the head also sees the product of the ad's image and the behaviors pooled for
+        it, element by element: how well the ad's look fits what the user clicked.
       head_widths: hidden widths of the head.
     """
 
@@ -51,6 +59,8 @@ class NetSpec:
     images: Images = "both"
     attention_widths: tuple[int, ...] = (64, 16)
     interaction: Interaction = "concat"
+    normalizer: Normalizer = "none"
+    match: bool = False
     head_widths: tuple[int, ...] = (200, 80)
 
     @property
@@ -60,6 +70,10 @@ class NetSpec:
     @property
     def sees_behavior_images(self) -> bool:
         return self.images in ("both", "behavior")
+
+    @property
+    def matches(self) -> bool:
+        return self.match and self.images == "both"
 
 
 class Head(nnx.Module):
@@ -104,9 +118,10 @@ class DICM(nnx.Module):
                 self._query_widths(),
                 spec.attention_widths,
                 interaction=spec.interaction,
+                normalizer=spec.normalizer,
                 rngs=rngs,
             )
-            fan_in += width * len(self._query_widths())
+            fan_in += width * (len(self._query_widths()) + spec.matches)
         self.head = Head(fan_in, spec.head_widths, rngs=rngs)
 
     def __call__(self, inputs: Inputs) -> Float[Array, "B 2"]:
@@ -122,15 +137,19 @@ class DICM(nnx.Module):
         if self.spec.sees_ad_image:
             parts.append(inputs.ad_image_BE)
         if self.spec.sees_behavior_images:
-            parts.append(
-                self.aggregator(
-                    inputs.behavior_image_GLE,
-                    inputs.behavior_mask_GL,
-                    self._queries(inputs),
-                    inputs.group_B,
-                )
-            )
+            parts.append(self._pooled(inputs))
+        if self.spec.matches:
+            parts.append(inputs.ad_image_BE * parts[-1][:, : self.spec.embedding_width])
         return self.head(jnp.concatenate(parts, axis=-1))
+
+    def _pooled(self, inputs: Inputs) -> jax.Array:
+        """Behaviors pooled for each query, side by side, the ad's image first."""
+        return self.aggregator(
+            inputs.behavior_image_GLE,
+            inputs.behavior_mask_GL,
+            self._queries(inputs),
+            inputs.group_B,
+        )
 
     def _query_widths(self) -> list[int]:
         width = self.spec.embedding_width

@@ -18,7 +18,7 @@ class PReLU(nnx.Module):
     """
 
     def __init__(self, width: int):
-        self.slope = nnx.Param(jnp.full(width, INITIAL_SLOPE))
+        self.slope = nnx.Param(jnp.full(width, INITIAL_SLOPE, jnp.float32))
 
     def __call__(self, x: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
         slope = self.slope[...].reshape((1,) * (x.ndim - 1) + (-1,))

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dicm_jax.ams.content import Embed
-from dicm_jax.nn.compressor import Compressor
+from dicm_jax.nn.compressor import Compressor, OutputNorm, start_from_directions
 from dicm_jax.nn.dicm import DICM, NetSpec
 from dicm_jax.nn.inputs import Inputs, place
 from dicm_jax.training.batch import Batch, ImageModels
@@ -26,6 +26,7 @@ class CompressorSpec:
     content_width: int = 4096
     widths: tuple[int, ...] = (256, 64, 12)
     compute_dtype: str = "float32"
+    output_norm: OutputNorm = "none"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,8 +105,16 @@ class Model:
         )
 
 
-def build_model(spec: ModelSpec, seed: int) -> tuple[Model, Params]:
+def build_model(
+    spec: ModelSpec, seed: int, directions_DH: Float[Array, "D H"] | None = None
+) -> tuple[Model, Params]:
     """A model and its initial dense parameters, the same for any mesh.
+
+    Args:
+      spec: sizes.
+      seed: of the initial parameters.
+      directions_DH: where embedding models start (see `start_from_directions`); None for random
+        weights.
 
     Each part draws from a stream of its own, so that the baseline's network and DICM's start from
     the same seed without one shifting the other.
@@ -117,8 +126,11 @@ def build_model(spec: ModelSpec, seed: int) -> tuple[Model, Params]:
             spec.compressor.content_width,
             spec.compressor.widths,
             compute_dtype=spec.compressor.compute_dtype,
+            output_norm=spec.compressor.output_norm,
             rngs=rngs,
         )
+        if directions_DH is not None:
+            start_from_directions(compressor, directions_DH)
         graph, params = nnx.split(compressor, nnx.Param)
         embed[name] = _embed_with(graph)
         embedders[name] = nnx.to_pure_dict(params)

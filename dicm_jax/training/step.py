@@ -62,11 +62,13 @@ class StepReport:
       loss: mean cross-entropy of the batch's impressions, nat.
       magnitudes: sum of squares of each watched tensor, by name in the order in which a step makes
         them; not finite exactly where the tensor is not (or its squares overflow).
+      impressions: impressions of the batch, padding left out.
       rounds: most rounds of exchange that any pull needed; above 1, a capacity was overflown.
     """
 
     loss: Array
     magnitudes: dict[str, Array]
+    impressions: Array
     rounds: Array
 
 
@@ -102,7 +104,7 @@ def make_train_step(
             update_rows = optimizers.rows.at(state.step, optimizers.row_schedule(state.step))
             request = after(batch.ids, g_ids_KE, *jax.tree.leaves(gradients))
             ids = id_table.push(state.ids, g_ids_KE, request, capacities.ids, update_rows)
-        report = _report(loss, ids_KE, vectors, gradients, g_ids_KE, batch, ids)
+        report = _report(loss, total, ids_KE, vectors, gradients, g_ids_KE, batch, ids)
         return TrainState(state.step + 1, params, dense_optimizer, ids), report
 
     sharded = jax.shard_map(
@@ -192,6 +194,7 @@ def _sum_over_devices(gradients: Params) -> Params:
 
 def _report(
     loss: Array,
+    total: Array,
     ids_KE: Array,
     vectors: dict[str, Array],
     gradients: Params,
@@ -209,7 +212,7 @@ def _report(
     requests = [batch.ids, *batch.content.values()]
     rounds = jnp.max(jnp.stack([request.rounds[0] for request in requests]))
     rounds = lax.pmax(after(rounds, summed["loss"]), BOTH)
-    return StepReport(summed["loss"], summed | dense, rounds)
+    return StepReport(summed["loss"], summed | dense, total, rounds)
 
 
 def named_leaves(params: Any) -> list[tuple[str, Array]]:

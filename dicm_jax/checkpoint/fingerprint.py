@@ -1,0 +1,55 @@
+"""Which settings a checkpoint belongs to, and what differs when another run wants it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dicm_jax.errors import CheckpointError
+
+BINDING = ("data", "features", "model", "optimizer", "train")
+"""Sections whose settings change what is trained."""
+FREE = {
+    "data.path",
+    "train.epochs",
+    "train.steps",
+    "train.prefetch",
+    "train.log_every",
+    "train.capacity_factor",
+    "train.baseline",
+}
+"""Settings of these sections that a run may change when it goes on."""
+
+
+def fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The binding settings of a resolved configuration, by dotted name."""
+    flat = {}
+    for section in BINDING:
+        flat |= _flatten(config[section], section)
+    return {name: value for name, value in flat.items() if name not in FREE}
+
+
+def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: str) -> None:
+    """Refuse a checkpoint whose settings differ.
+
+    Raises:
+      CheckpointError: names every setting that differs, with both values.
+    """
+    differing = [
+        f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}"
+        for name in sorted({*found, *wanted})
+        if found.get(name) != wanted.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            f"cannot go on from the checkpoint in {folder}: it is of another model ("
+            + "; ".join(differing)
+            + "). Use another --workdir, or the settings it was made with"
+        )
+
+
+def _flatten(tree: Any, prefix: str) -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    flat = {}
+    for name, value in tree.items():
+        flat |= _flatten(value, f"{prefix}.{name}")
+    return flat

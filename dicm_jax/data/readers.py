@@ -1,0 +1,43 @@
+"""From the `data` section of a configuration to a checked log."""
+
+import dataclasses
+
+from dicm_jax.config import DataConfig
+from dicm_jax.data import hm, synthetic
+from dicm_jax.data.permute import permuted_images
+from dicm_jax.data.schema import ClickLog
+from dicm_jax.data.validate import validate
+
+
+def read_log(config: DataConfig) -> ClickLog:
+    """Read or generate the log that `config` names, and check it whole.
+
+    Raises:
+      DataError: what is wrong with the files, or with what they hold.
+    """
+    log = _READERS[config.kind](config)
+    validate(log)
+    return log
+
+
+def _synthetic(config: DataConfig) -> ClickLog:
+    log = synthetic.generate(config.world)
+    if not config.permute_images:
+        return log
+    image_N = permuted_images(log.items.image_N, config.seed)
+    return dataclasses.replace(log, items=dataclasses.replace(log.items, image_N=image_N))
+
+
+def _hm(config: DataConfig) -> ClickLog:
+    assert config.path is not None  # checked by Config
+    return hm.load(
+        config.path,
+        behaviors=config.behaviors,
+        permute_images=config.permute_images,
+        negatives=config.negatives,
+        seed=config.seed,
+        validation_days=config.validation_days,
+    )
+
+
+_READERS = {"synthetic": _synthetic, "hm": _hm}

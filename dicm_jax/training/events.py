@@ -1,0 +1,60 @@
+"""What a run tells the world while it goes on: ``metrics.jsonl`` and TensorBoard event files."""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto import event_pb2, summary_pb2
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+
+class Events:
+    """Writer of a run's events.
+
+    Args:
+      folder: of the run.
+      resumed_at: step that the run goes on from; later lines of an earlier try are taken out of
+        ``metrics.jsonl``, since they will be written again.
+    """
+
+    def __init__(self, folder: Path, resumed_at: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / "metrics.jsonl"
+        kept = [line for line in _lines(path) if json.loads(line)["step"] <= resumed_at]
+        path.write_text("".join(line + "\n" for line in kept))
+        self._file = path.open("a")
+        self._tensorboard = EventFileWriter(str(folder / "tensorboard"))
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Record `values` of `step`; numbers go to TensorBoard too, under ``kind/name``."""
+        print(json.dumps({"kind": kind, "step": step} | jsonable(values)), file=self._file)
+        self._file.flush()
+        numbers = {name: float(x) for name, x in values.items() if isinstance(x, int | float)}
+        summary = summary_pb2.Summary(
+            value=[
+                summary_pb2.Summary.Value(tag=f"{kind}/{name}", simple_value=value)
+                for name, value in numbers.items()
+            ]
+        )
+        self._tensorboard.add_event(event_pb2.Event(step=step, summary=summary))
+
+    def close(self) -> None:
+        """Flush and close both files."""
+        self._file.close()
+        self._tensorboard.close()
+
+
+def jsonable(values: dict[str, Any]) -> dict[str, Any]:
+    """NaN as null: strict JSON has no NaN."""
+    return {
+        name: None if isinstance(x, float) and math.isnan(x) else x for name, x in values.items()
+    }
+
+
+def _lines(path: Path) -> list[str]:
+    """Complete lines of a file; a line cut short by a kill is left out."""
+    if not path.exists():
+        return []
+    text = path.read_text()
+    return text[: text.rfind("\n") + 1].splitlines()
