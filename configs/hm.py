@@ -20,9 +20,23 @@ def get_config() -> ml_collections.ConfigDict:
     config.data = ml_collections.ConfigDict()
     config.data.kind = "hm"  # the H&M log
 
+    config.features = ml_collections.ConfigDict()
+    config.features.storage = "int8"  # format of the rows at rest: 1 byte a feature
+
     config.model = ml_collections.ConfigDict()
     config.model.share_compressor = True  # ads and behaviors are photos of the same articles
+    config.model.compressor_init = "pca"  # vectors start as the table's principal coordinates
+    config.model.compressor_output_norm = "rms"  # vectors differ in direction only
+    config.model.query_fields = ("product_type",)  # ID fields of the second query
     config.model.interaction = "product"  # of query and behavior, beside their concatenation
+    config.model.normalizer = "softmax"  # attention weights sum to one
+    config.model.match = True  # the head sees ad image times pooled behaviors
+    config.model.compute_dtype = "bfloat16"  # of the first, wide product; sums in float32
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.learning_rate = 1e-3  # per step, of the net and of ID rows
+    config.optimizer.compressor_learning_rate = 1e-4  # per step; more forgets where it started
+    config.optimizer.schedule = "cosine"  # to zero over the run
 
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 1024  # impressions per global batch

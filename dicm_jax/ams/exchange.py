@@ -18,12 +18,12 @@ Shape legend
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeVar, no_type_check
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from dicm_jax.ams.mesh import BOTH, SERVER
 from dicm_jax.ams.order import after
@@ -32,6 +32,7 @@ from dicm_jax.ams.plan import Capacity, Request
 T = TypeVar("T")
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Route:
@@ -132,7 +133,7 @@ def over_rounds(
     return lax.fori_loop(0, rounds, one_round, carry)
 
 
-def _all_to_all(x_SC: Int[Array, "S C"]) -> Int[Array, "S C"]:
+def _all_to_all(x_SC: Shaped[Array, "S C"]) -> Shaped[Array, "S C"]:
     if x_SC.shape[0] == 1:
         return x_SC
     return lax.all_to_all(x_SC, SERVER, split_axis=0, concat_axis=0, tiled=True)

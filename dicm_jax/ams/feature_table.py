@@ -10,7 +10,7 @@ Shape legend
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ Storage = Literal["float32", "bfloat16", "int8"]
 _CHUNK = 4096  # rows handled at a time on the host: 64 MiB of float32 at width 4096
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class FeatureTable:
@@ -41,6 +42,7 @@ class FeatureTable:
     scale_V: Array | None
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ContentRows:

@@ -9,12 +9,14 @@ Shape legend
 """
 
 import dataclasses
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Merged:

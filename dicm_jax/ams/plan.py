@@ -11,6 +11,7 @@ Shape legend
 """
 
 import dataclasses
+from typing import no_type_check
 
 import jax
 import numpy as np
@@ -22,6 +23,7 @@ UNUSED = np.iinfo(np.int32).max
 """Fills the unused end of a list of rows; larger than any row, so lists stay sorted."""
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Request:

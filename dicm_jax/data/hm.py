@@ -10,8 +10,8 @@ with a feature array beside it. The protocol:
 - Group: the impressions of one customer on one day, which share all of that. Groups come in the
   order of day and customer.
 - Statistics, as bucketed ID fields, count duplicates once too and know strictly earlier days only:
-  an article's sales so far, in the last 7 and 28 days, and days since its first sale; a customer's
-  number of purchases and days since the last.
+  an article's sales so far and days since its first sale; a customer's number of purchases and
+  days since the last.
 
 Shape legend
     N   articles             G   groups           B   impressions (one split)

@@ -14,7 +14,9 @@ from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.data.statistics import DatedEvents, bucket
 
 USER_FIELDS = ("history_length", "days_since_purchase")
-CONTEXT_FIELDS = ("sales", "sales_7_days", "sales_28_days", "article_age")
+CONTEXT_FIELDS = ("sales", "article_age")
+# Sales of recent days are left out on purpose: an article is shown without a click only if others
+# bought it in the same 7 days, so few recent sales tell a click by how impressions were drawn.
 
 _CHUNK = 1 << 22
 
@@ -76,7 +78,7 @@ def _newest(
 
 
 def _context_ids(sales: DatedEvents, item_B: np.ndarray, day_B: np.ndarray) -> np.ndarray:
-    """Buckets of `CONTEXT_FIELDS`, int32 ``[B, 4]``; in chunks, for the 64-bit in-betweens."""
+    """Buckets of `CONTEXT_FIELDS`, int32 ``[B, 2]``; in chunks, for the 64-bit in-betweens."""
     ids_BF = np.empty((len(item_B), len(CONTEXT_FIELDS)), np.int32)
     first_day = int(day_B.min())
     days = int(day_B.max()) - first_day + 1
@@ -88,8 +90,6 @@ def _context_ids(sales: DatedEvents, item_B: np.ndarray, day_B: np.ndarray) -> n
         item_Q, day_Q = pair_Q // days, pair_Q % days + first_day
         statistics = (
             sales.count(item_Q, day_Q),
-            sales.count_last(item_Q, day_Q, 7),
-            sales.count_last(item_Q, day_Q, 28),
             sales.days_since_first(item_Q, day_Q),
         )
         ids_BF[chunk] = np.column_stack([bucket(column_Q) for column_Q in statistics])[query_B]

@@ -154,5 +154,7 @@ class ClickLog:
           DataError: there is no such split.
         """
         if name not in ("train", "test"):
-            raise DataError(f"split {name!r} of log {self.name!r}: the splits are 'train' and 'test'")
+            raise DataError(
+                f"split {name!r} of log {self.name!r}: the splits are 'train' and 'test'"
+            )
         return getattr(self, name)

@@ -64,10 +64,6 @@ class DatedEvents:
         """Events of each owner strictly before ``day_Q``."""
         return self.end(owner_Q, day_Q) - self.start(owner_Q)
 
-    def count_last(self, owner_Q: np.ndarray, day_Q: np.ndarray, days: int) -> np.ndarray:
-        """Events of each owner on the `days` days that end on the day before ``day_Q``."""
-        return self.end(owner_Q, day_Q) - self.end(owner_Q, day_Q - days)
-
     def days_since_first(self, owner_Q: np.ndarray, day_Q: np.ndarray) -> np.ndarray:
         """Days from each owner's first event before ``day_Q``, at least 1; 0: there is none."""
         return self._days_since(self.start(owner_Q), owner_Q, day_Q)

@@ -272,9 +272,7 @@ def simulate(config: WorldConfig) -> World:
     )
 
 
-def _make_catalog(
-    config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Generator
-) -> Catalog:
+def _make_catalog(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Generator) -> Catalog:
     n = config.items
     brand_N = rng.integers(config.brands, size=n)
     # Half of the items follow the house style of their brand: IDs know a little of the look.

@@ -8,6 +8,7 @@ Shape legend (the dims of one device; global arrays hold those of all devices, o
 
 import dataclasses
 from collections.abc import Mapping
+from typing import no_type_check
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from dicm_jax.ams.plan import Capacity, Request, plan
 from dicm_jax.data.batches import KeyBatch
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:

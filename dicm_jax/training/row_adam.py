@@ -36,7 +36,7 @@ class RowAdam:
         """A table of the given rows with zero moments."""
         return {"row": row_VE, "mu": jnp.zeros_like(row_VE), "nu": jnp.zeros_like(row_VE)}
 
-    def at(self, step: Int[Array, ""], learning_rate: Float[Array, ""]) -> UpdateRows:
+    def at(self, step: Int[Array, ""], learning_rate: Float[Array, ""] | float) -> UpdateRows:
         """The update of touched rows at step `step` (0 for the first)."""
         t = (step + 1).astype(jnp.float32)
         correction_m = 1.0 - jnp.power(self.b1, t)

@@ -4,7 +4,7 @@ The frozen feature table is not part of the state: it is an argument of the step
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 from jax.sharding import Mesh, NamedSharding
@@ -14,6 +14,7 @@ from dicm_jax.ams.id_table import Table
 from dicm_jax.ams.mesh import replicated, table_sharding
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Params:
@@ -28,6 +29,7 @@ class Params:
     net: dict[str, Any]
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:

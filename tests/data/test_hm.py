@@ -41,12 +41,7 @@ def _plain_groups(rows, shown, behaviors):
     groups = collections.defaultdict(list)
     for customer, day, article, click in shown:
         before = [sale for sale in sold[article] if sale < day]
-        context = (
-            len(before),
-            sum(sale >= day - 7 for sale in before),
-            sum(sale >= day - 28 for sale in before),
-            day - min(before) if before else 0,
-        )
+        context = (len(before), day - min(before) if before else 0)
         groups[customer, day].append((article, *map(_plain_bucket, context), click))
     plain = {}
     for (customer, day), impressions in groups.items():

@@ -1,0 +1,71 @@
+"""Merging at the owner against `numpy.unique`, and the sums of gradients against float64.
+
+Shape legend
+    M   rows asked for    U   slots of unique rows    E   width of the vectors
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dicm_jax.ams import owner
+
+SLOTS = 48
+N_ROWS = 100
+
+merge = jax.jit(owner.merge, static_argnums=1)
+
+
+def wanted(seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    wanted_M = rng.integers(0, rng.choice([1, 5, N_ROWS]), SLOTS)
+    return np.where(rng.random(SLOTS) < rng.choice([0.0, 0.3, 0.9]), N_ROWS, wanted_M).astype("i4")
+
+
+def check(wanted_M: np.ndarray, merged: owner.Merged) -> None:
+    rows_U, place_M = np.asarray(merged.rows_U), np.asarray(merged.place_M)
+    unique = np.unique(wanted_M[wanted_M < N_ROWS])
+    assert int(merged.count) == len(unique)
+    np.testing.assert_array_equal(rows_U[: len(unique)], unique)
+    assert (rows_U[len(unique) :] >= N_ROWS).all()
+    assert len(np.unique(rows_U)) == len(rows_U)  # a scatter is promised unique indices
+    real = wanted_M < N_ROWS
+    np.testing.assert_array_equal(rows_U[place_M[real]], wanted_M[real])
+    assert (rows_U[place_M[~real]] >= N_ROWS).all()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_merge_equals_numpy_unique(seed):
+    check(wanted(seed), merge(wanted(seed), N_ROWS))
+
+
+def test_merge_of_nothing_but_unused_places():
+    nothing = np.full(SLOTS, N_ROWS, np.int32)
+    check(nothing, merge(nothing, N_ROWS))
+
+
+def test_merge_of_one_row_asked_for_everywhere():
+    same = np.full(SLOTS, N_ROWS - 1, np.int32)
+    check(same, merge(same, N_ROWS))
+
+
+@pytest.mark.parametrize("used", [0, 1, 20, SLOTS])
+def test_already_distinct_is_merge_of_a_sorted_list_of_one_worker(used):
+    rng = np.random.default_rng(used)
+    rows = np.sort(rng.choice(N_ROWS, used, replace=False))
+    wanted_M = np.concatenate([rows, np.full(SLOTS - used, N_ROWS)]).astype(np.int32)
+    check(wanted_M, owner.already_distinct(jnp.asarray(wanted_M), N_ROWS))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_gradients_are_summed_per_row(seed):
+    wanted_M = wanted(seed)
+    gradients_ME = np.random.default_rng(seed).normal(size=(SLOTS, 3)).astype(np.float32)
+    merged = merge(wanted_M, N_ROWS)
+    summed_UE = np.asarray(owner.sum_gradients(jnp.asarray(gradients_ME), merged))
+    expected_VE = np.zeros((N_ROWS + 1, 3))
+    np.add.at(expected_VE, wanted_M, gradients_ME.astype(np.float64))
+    count = int(merged.count)
+    rows = np.asarray(merged.rows_U)[:count]
+    np.testing.assert_allclose(summed_UE[:count], expected_VE[rows], rtol=1e-5, atol=1e-6)
