@@ -230,6 +230,18 @@ class TorchProgram:
         return impressions, losses
 
 
+class WithThreads:
+    """A program that runs on so many threads."""
+
+    def __init__(self, program: TorchProgram, count: int):
+        self.program, self.count = program, count
+
+    def train(self, steps: int) -> tuple[int, list[float]]:
+        """See `TorchProgram.train`."""
+        torch.set_num_threads(self.count)
+        return self.program.train(steps)
+
+
 def mlp(fan_in: int, widths: tuple[int, ...], fan_out: int) -> nn.Sequential:
     """Linear layers with a PReLU of one slope a channel behind all but the last."""
     layers: list[nn.Module] = []

@@ -6,6 +6,7 @@ Run the same command again after a kill and it goes on from the last checkpoint.
 stdout is the result as one JSON object.
 """
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -56,67 +57,74 @@ def fit(
     room = assemble.capacities(config, source, mesh, spec)
     features = assemble.build_features(config, log, mesh)
 
-    # ---- Parameters: from the last checkpoint, or new
-    checkpoints = Checkpoints(
-        workdir / "checkpoints",
-        keep=config.checkpoint.keep,
-        settings=fingerprint(to_json_dict(config)),
-    )
-    done = checkpoints.latest() or 0
-    directions = None if done else assemble.starting_directions(config, log, spec)
-    model, params = build_model(spec, config.train.seed, directions)
-    moves = assemble.optimizers(config.optimizer, total)
-    state = assemble.initial_state(config, params, moves, source, mesh)
-    if done:
-        state = checkpoints.restore(done, like=state)
-        print(f"going on from step {done} of {total} in {checkpoints.folder.parent.name}")
-    events = Events(workdir, resumed_at=done)
+    with contextlib.ExitStack() as stack:
+        # ---- Parameters: from the last checkpoint, or new
+        checkpoints = stack.enter_context(
+            Checkpoints(
+                workdir / "checkpoints",
+                keep=config.checkpoint.keep,
+                settings=fingerprint(to_json_dict(config)),
+            )
+        )
+        done = checkpoints.latest() or 0
+        directions = None if done else assemble.starting_directions(config, log, spec)
+        model, params = build_model(spec, config.train.seed, directions)
+        moves = assemble.optimizers(config.optimizer, total)
+        state = assemble.initial_state(config, params, moves, source, mesh)
+        if done:
+            state = checkpoints.restore(done, like=state)
+            print(f"{workdir.name}: going on from step {done} of {total}")
 
-    # ---- Steps and evaluation, compiled once
-    step = make_train_step(model, moves, room, mesh)
-    evaluate = _evaluation(config, log, mesh, model, spec, features)
+        # ---- Steps and evaluation, compiled once
+        step = make_train_step(model, moves, room, mesh)
+        evaluate = _evaluation(config, log, mesh, model, spec, features)
+        events = stack.enter_context(Events(workdir, resumed_at=done))
+        bar = stack.enter_context(_bar(workdir.name, done, total))
+        recorder = Recorder(events, bar, config.train.log_every)
+        batches = feed(
+            assemble.planner(source, mesh, room, spec),
+            done,
+            total,
+            prefetch=config.train.prefetch,
+            sharding=batch_sharding(mesh),
+        )
 
-    # ---- The loop
-    bar = tqdm(total=total, initial=done, desc=workdir.name, unit="step", dynamic_ncols=True)
-    recorder = Recorder(events, bar, config.train.log_every)
-    batches = feed(
-        assemble.planner(source, mesh, room, spec),
-        done,
-        total,
-        prefetch=config.train.prefetch,
-        sharding=batch_sharding(mesh),
-    )
-    saved = done
-    for batch in batches:
-        state, report = step(state, features, batch)
-        done += 1
-        recorder.add(done, report)
-        if preemption.asked or _due(done, config.checkpoint.every):
-            recorder.settle()
+        # ---- The loop
+        saved = done
+        for batch in batches:
+            state, report = step(state, features, batch)
+            done += 1
+            recorder.add(done, report)
+            if preemption.asked or _due(done, config.checkpoint.every):
+                recorder.settle()
+                checkpoints.save(done, state)
+                saved = done
+            if preemption.asked:
+                raise Preempted
+            if _due(done, config.evaluate.every) and done < total:
+                recorder.settle()
+                events.write("eval", done, evaluate(state))
+                recorder.restart_clock()
+        recorder.settle()
+
+        # ---- The end: save, score, report
+        if saved < done:
             checkpoints.save(done, state)
-            saved = done
-        if preemption.asked:
-            checkpoints.close()
-            raise Preempted
-        if _due(done, config.evaluate.every) and done < total:
-            recorder.settle()
-            events.write("eval", done, evaluate(state))
-            recorder.restart_clock()
-    recorder.settle()
-    bar.close()
+        scores = evaluate(state)
+        events.write("eval", done, scores)
+        return scores | {
+            "steps": done,
+            "samples_per_s": round(recorder.samples_per_s, 1),
+            "overflown_steps": recorder.overflown,
+        }
 
-    # ---- The end: save, score, report
-    if saved < done:
-        checkpoints.save(done, state)
-    scores = evaluate(state)
-    events.write("eval", done, scores)
-    events.close()
-    checkpoints.close()
-    return scores | {
-        "steps": done,
-        "samples_per_s": round(recorder.samples_per_s, 1),
-        "overflown_steps": recorder.overflown,
-    }
+
+def _bar(name: str, done: int, total: int) -> tqdm:
+    """A progress bar; where nobody watches, a line now and then."""
+    pause = 0.1 if sys.stderr.isatty() else 5.0
+    return tqdm(
+        total=total, initial=done, desc=name, unit="step", mininterval=pause, dynamic_ncols=True
+    )
 
 
 def _evaluation(config, log, mesh, model, spec, features):

@@ -9,6 +9,7 @@ Shape legend
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from dicm_jax.ams import feature_table, id_table
 from dicm_jax.ams.feature_table import FeatureTable
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import MeshShape, batch_sharding, make_mesh
-from dicm_jax.data.batches import BatchShape, BatchSource, FieldStack
+from dicm_jax.data.batches import BatchShape, BatchSource, KeyBatch
 from dicm_jax.data.schema import (
     NO_IMAGE,
     ClickLog,
@@ -36,7 +37,8 @@ from dicm_jax.training.capacity import measured_capacities
 from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
 from dicm_jax.training.row_adam import RowAdam
 from dicm_jax.training.state import TrainState, state_shardings
-from dicm_jax.training.step import Optimizers, make_train_step
+from dicm_jax.training.step import Optimizers, StepReport, make_train_step
+from tests import numpy_model
 
 ITEMS = 2500
 IMAGES = 2300
@@ -149,33 +151,37 @@ def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransfor
 
 @dataclasses.dataclass
 class Run:
-    """A train step on a mesh with what it takes; `go` moves it on."""
+    """A train step on a mesh with what it takes; `go` moves it on.
+
+    Attributes:
+      source: where batches come from.
+      fresh: makes a state to start from, the same one each time and on any mesh.
+      state: where the run stands; given away at each step.
+    """
 
     source: BatchSource
     mesh: Mesh
     model: Model
     capacities: Capacities
     features: FeatureTable
-    state: TrainState
     step: Any
+    fresh: Callable[[], TrainState]
+    state: TrainState
 
-    @property
-    def devices(self) -> int:
-        return self.mesh.devices.size
-
-    def batch(self, n: int) -> Batch:
-        """Batch `n`, planned and laid on the mesh."""
+    def batch(self, keys: KeyBatch) -> Batch:
+        """A batch, planned and laid on the mesh."""
         images = self.model.spec.image_models
-        planned = plan_batch(self.source[n], self.devices, self.capacities, images)
+        planned = plan_batch(keys, self.mesh.devices.size, self.capacities, images)
         return jax.device_put(planned, batch_sharding(self.mesh))
 
-    def go(self, steps: int) -> list[Any]:
-        """Take `steps` steps from the first batch on; the reports."""
-        reports = []
-        for n in range(steps):
-            self.state, report = self.step(self.state, self.features, self.batch(n))
-            reports.append(jax.device_get(report))
-        return reports
+    def take(self, keys: KeyBatch) -> StepReport:
+        """Take a step."""
+        self.state, report = self.step(self.state, self.features, self.batch(keys))
+        return jax.device_get(report)
+
+    def go(self, steps: int) -> list[StepReport]:
+        """Take `steps` steps from the first batch on."""
+        return [self.take(self.source[n]) for n in range(steps)]
 
 
 def run(
@@ -184,32 +190,38 @@ def run(
     *,
     optimizers: Optimizers | None = None,
     spec: ModelSpec | None = None,
-    factor: float = 2.0,
     per_server: int | None = None,
-    epochs: int = 2,
+    moved_by: float = 0.0,
 ) -> Run:
-    """A run of the small model on a ``(worker, server)`` mesh, always from the same start."""
+    """A run of the small model on a ``(worker, server)`` mesh.
+
+    Args:
+      worker, server: shape of the mesh.
+      optimizers: `adam` if None.
+      spec: `model_spec` if None.
+      per_server: rows between two devices in a round; None for twice the most that is met.
+      moved_by: how far parameters are from where they usually start.
+    """
     spec = model_spec() if spec is None else spec
     optimizers = adam() if optimizers is None else optimizers
     mesh = make_mesh(MeshShape(worker, server))
-    source = BatchSource(log(), log().train, SHAPE, epochs=epochs, seed=0)
-    capacities = measured_capacities(source, MeshShape(worker, server), spec.image_models, factor)
+    source = BatchSource(log(), log().train, SHAPE, epochs=2, seed=0)
+    capacities = measured_capacities(source, MeshShape(worker, server), spec.image_models, 2.0)
     if per_server is not None:
         capacities = _narrowed(capacities, per_server)
     model, params = build_model(spec, 0)
-    features = feature_rows(log().features.rows_VD, mesh)
-    rows = id_table.init_rows(
-        jax.random.key(7), mesh, RowLayout(FieldStack(log()).n_keys).n_rows, EMBEDDING_WIDTH, 0.1
-    )
-    state = TrainState(
-        jnp.zeros((), jnp.int32),
-        params,
-        optimizers.dense.init(params),
-        optimizers.rows.init(rows),
-    )
-    state = jax.device_put(state, state_shardings(state, mesh))
+
+    def fresh() -> TrainState:
+        dense = numpy_model.moved(params, moved_by)
+        key, n_rows = jax.random.key(7), RowLayout(source.stack.n_keys).n_rows
+        ids = optimizers.rows.init(id_table.init_rows(key, mesh, n_rows, EMBEDDING_WIDTH, 0.1))
+        step = jnp.zeros((), jnp.int32)
+        state = TrainState(step, dense, optimizers.dense.init(dense), ids)
+        return jax.device_put(state, state_shardings(state, mesh))
+
     step = make_train_step(model, optimizers, capacities, mesh)
-    return Run(source, mesh, model, capacities, features, state, step)
+    features = feature_rows(log().features.rows_VD, mesh)
+    return Run(source, mesh, model, capacities, features, step, fresh, fresh())
 
 
 def feature_rows(rows_VD: np.ndarray, mesh: Mesh) -> FeatureTable:

@@ -80,7 +80,10 @@ class Checkpoints:
             ) from error
         return jax.tree.unflatten(jax.tree.structure(like), _leaves_in_order(tree, like))
 
-    def close(self) -> None:
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_) -> None:
         """Wait until everything is written."""
         self._manager.wait_until_finished()
         self._manager.close()

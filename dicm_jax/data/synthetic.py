@@ -79,6 +79,8 @@ SCENE_CHANNELS = 0.15
 """Shares of the channels that answer to the look and to the scene; the rest to nuisance alone."""
 
 _ANY = float("inf")
+import os
+_AFF=float(os.environ.get("AFF","1"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -304,7 +306,7 @@ def _make_people(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Gen
     n = config.users
     gender_U = rng.integers(GENDERS, size=n)
     # One to three styles, twice as often among those of the user's gender.
-    affinity_US = 1.0 + (np.arange(config.styles) % GENDERS == gender_U[:, None])
+    affinity_US = 1.0 + _AFF * (np.arange(config.styles) % GENDERS == gender_U[:, None])
     order_US = np.argsort(rng.exponential(size=affinity_US.shape) / affinity_US, axis=1)
     weight_UC = rng.dirichlet(np.ones(3), size=n)
     weight_UC *= np.arange(3) < rng.integers(1, 4, size=n)[:, None]

@@ -82,7 +82,7 @@ class ActivationUnit(nnx.Module):
         if self.product_EH is None:
             x_BLH = (behavior_GLE @ self.key_EH[...])[group_B] + from_query_B1H
         else:
-            weights_BEH = self.key_EH + query_BQ[:, :, None] * self.product_EH[None]
+            weights_BEH = self.key_EH[...][None] + query_BQ[:, :, None] * self.product_EH[...][None]
             x_BLH = jnp.einsum("ble,beh->blh", behavior_GLE[group_B], weights_BEH) + from_query_B1H
         x_BLH = self.activations[0](x_BLH)
         for layer, activation in zip(self.hidden, self.activations[1:], strict=True):

@@ -39,8 +39,10 @@ class Events:
         )
         self._tensorboard.add_event(event_pb2.Event(step=step, summary=summary))
 
-    def close(self) -> None:
-        """Flush and close both files."""
+    def __enter__(self) -> "Events":
+        return self
+
+    def __exit__(self, *_) -> None:
         self._file.close()
         self._tensorboard.close()
 

@@ -23,7 +23,14 @@ from jaxtyping import Array, Float
 from dicm_jax.ams import content, id_table
 from dicm_jax.ams.feature_table import FeatureTable
 from dicm_jax.ams.id_table import Table
-from dicm_jax.ams.mesh import BATCH_SPEC, BOTH, REPLICATED_SPEC, TABLE_SPEC
+from dicm_jax.ams.mesh import (
+    BATCH_SPEC,
+    BOTH,
+    REPLICATED_SPEC,
+    TABLE_SPEC,
+    replicated,
+    table_sharding,
+)
 from dicm_jax.ams.order import after
 from dicm_jax.training.batch import Batch, Capacities
 from dicm_jax.training.model import Model, click_loss
@@ -95,7 +102,9 @@ def make_train_step(
                 state.params.net, ids_KE, vectors
             )
         g_embedders = _push_vectors(model, capacities, state, features, batch, g_vectors)
-        with jax.named_scope("update_dense"):
+        # Optax counts steps in integers and multiplies them with floats, which the strict
+        # promotion that everything else is tested under forbids.
+        with jax.named_scope("update_dense"), jax.numpy_dtype_promotion("standard"):
             gradients = _sum_over_devices(Params(g_embedders, g_net))
             updates, dense_optimizer = optimizers.dense.update(
                 gradients, state.dense_optimizer, state.params
@@ -115,7 +124,11 @@ def make_train_step(
         out_specs=(STATE_SPEC, REPLICATED_SPEC),
         check_vma=False,  # gradients are taken of local sums and added up by hand, once
     )
-    return jax.jit(sharded, donate_argnums=0)
+    # Said once more for jit, which else spells the same sharding differently from the state that
+    # came in and traces the second step anew.
+    everywhere, by_rows = replicated(mesh), table_sharding(mesh)
+    state_out = TrainState(everywhere, everywhere, everywhere, by_rows)
+    return jax.jit(sharded, donate_argnums=0, out_shardings=(state_out, everywhere))
 
 
 def make_predict_step(model: Model, capacities: Capacities, mesh: Mesh) -> PredictStep:

@@ -1,0 +1,154 @@
+"""The workers' network: against NumPy, and what reaches what.
+
+Shape legend
+    G   groups    B   impressions    L   behaviors per group    E   embedding width
+    F   ID fields of a level
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from dicm_jax.nn.dicm import DICM, NetSpec
+from dicm_jax.nn.inputs import Inputs, place
+from dicm_jax.training.model import CompressorSpec, ModelSpec, click_loss
+from tests import numpy_model
+
+G, B, L, E = 3, 7, 4, 5
+SPEC = NetSpec(
+    user_fields=2,
+    impression_fields=3,
+    behavior_ids=True,
+    query_fields=(0, 2),
+    embedding_width=E,
+    attention_widths=(6, 4),
+    head_widths=(9, 7),
+)
+CHANGES: list[dict[str, Any]] = [
+    {},
+    {"images": "ad"},
+    {"images": "behavior"},
+    {"images": "none"},
+    {"behavior_ids": False},
+    {"query_fields": (1,), "interaction": "product"},
+    {"normalizer": "softmax"},
+    {"match": True},
+    {"match": True, "images": "ad"},
+    {"head_widths": (8,), "attention_widths": (6,)},
+]
+
+
+def inputs() -> Inputs:
+    rng = np.random.default_rng(0)
+    normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    mask_GL = np.arange(L) < np.array([L, 1, 0])[:, None]
+    return Inputs(
+        user_GFE=normal(G, 2, E),
+        impression_BFE=normal(B, 3, E),
+        behavior_id_GLE=normal(G, L, E),
+        ad_image_BE=normal(B, E),
+        behavior_image_GLE=normal(G, L, E),
+        behavior_mask_GL=jnp.asarray(mask_GL),
+        group_B=jnp.array([0, 1, 2, 2, 1, 0, 0], jnp.int32),
+    )
+
+
+def split(spec: NetSpec) -> tuple[Any, Any]:
+    graph, params = nnx.split(DICM(spec, rngs=nnx.Rngs(0)), nnx.Param)
+    return graph, numpy_model.moved(nnx.to_pure_dict(params), by=0.2)
+
+
+@pytest.mark.parametrize("changes", CHANGES, ids=str)
+def test_logits_equal_numpy(changes):
+    spec = dataclasses.replace(SPEC, **changes)
+    graph, params = split(spec)
+    logits_B2 = jax.jit(lambda params, x: nnx.merge(graph, params)(x))(params, inputs())
+    assert logits_B2.shape == (B, 2)
+    wide = numpy_model.in_float64(inputs())
+    mask_GL = np.asarray(inputs().behavior_mask_GL)
+    model = ModelSpec(spec, CompressorSpec())
+    for b, g in enumerate(np.asarray(inputs().group_B)):
+        sample = {
+            "user": wide.user_GFE[g],
+            "impression": wide.impression_BFE[b],
+            "behavior_ids": wide.behavior_id_GLE[g][mask_GL[g]],
+            "ad_image": wide.ad_image_BE[b],
+            "behavior_images": wide.behavior_image_GLE[g][mask_GL[g]],
+        }
+        expected_2 = numpy_model.logits({"net": numpy_model.in_float64(params)}, model, sample)
+        np.testing.assert_allclose(logits_B2[b], expected_2, rtol=1e-4, atol=1e-5)
+
+
+def gradients(spec: NetSpec) -> Inputs:
+    """Gradient of the loss with respect to every float input of the network."""
+    graph, params = split(spec)
+    floats = ("user_GFE", "impression_BFE", "behavior_id_GLE", "ad_image_BE", "behavior_image_GLE")
+    label_B = jnp.arange(B, dtype=jnp.int32) % 2
+
+    def loss(values):
+        logits_B2 = nnx.merge(graph, params)(dataclasses.replace(inputs(), **values))
+        return click_loss(logits_B2, label_B, jnp.ones(B))
+
+    values = {name: getattr(inputs(), name) for name in floats}
+    return dataclasses.replace(inputs(), **jax.jit(jax.grad(loss))(values))
+
+
+@pytest.mark.parametrize(
+    ("images", "seen"),
+    [("both", (True, True)), ("ad", (True, False)), ("behavior", (False, True)), ("none", (0, 0))],
+)
+def test_only_the_images_that_a_model_sees_get_a_gradient(images, seen):
+    g = gradients(dataclasses.replace(SPEC, images=images))
+    assert (bool(jnp.any(g.ad_image_BE)), bool(jnp.any(g.behavior_image_GLE))) == tuple(seen)
+    assert bool(jnp.any(g.behavior_id_GLE))
+
+
+@pytest.mark.parametrize("changes", [{}, {"normalizer": "softmax"}, {"match": True}], ids=str)
+def test_padded_behaviors_get_no_gradient_and_all_else_is_finite(changes):
+    g = gradients(dataclasses.replace(SPEC, **changes))
+    padded_GL = ~np.asarray(inputs().behavior_mask_GL)
+    assert not np.asarray(g.behavior_image_GLE)[padded_GL].any()
+    assert not np.asarray(g.behavior_id_GLE)[padded_GL].any()
+    assert np.asarray(g.behavior_image_GLE)[~padded_GL].any(axis=-1).all()
+    for name in ("user_GFE", "impression_BFE", "ad_image_BE", "behavior_image_GLE"):
+        assert np.isfinite(np.asarray(getattr(g, name))).all()
+
+
+def test_an_impression_does_not_see_other_groups():
+    graph, params = split(SPEC)
+    net = jax.jit(nnx.merge(graph, params).__call__)
+    before = net(inputs())
+    changed = dataclasses.replace(
+        inputs(),
+        user_GFE=inputs().user_GFE.at[0].add(1.0),
+        behavior_image_GLE=inputs().behavior_image_GLE.at[0].add(1.0),
+    )
+    moved_B = np.any(np.asarray(net(changed)) != np.asarray(before), axis=1)
+    np.testing.assert_array_equal(moved_B, np.asarray(inputs().group_B) == 0)
+
+
+def test_place_puts_vectors_the_missing_vector_and_zeros():
+    vectors_KE = jnp.arange(12.0).reshape(4, 3) + 1
+    missing_E = jnp.array([-1.0, -2.0, -3.0])
+    slots = jnp.array([[0, 3, 4], [5, 4, 2]], jnp.int32)
+    expected = np.stack([vectors_KE[0], vectors_KE[3], missing_E, np.zeros(3), missing_E])
+    placed = place(vectors_KE, slots, missing_E)
+    np.testing.assert_array_equal(placed.reshape(6, 3)[:5], expected)
+    np.testing.assert_array_equal(placed[1, 2], vectors_KE[2])
+    np.testing.assert_array_equal(place(vectors_KE, slots)[0, 2], 0)
+
+
+def test_places_give_their_gradients_to_the_vectors_they_hold():
+    slots = jnp.array([0, 3, 4, 5, 4, 3], jnp.int32)
+
+    def total(vectors_KE, missing_E):
+        return jnp.sum(place(vectors_KE, slots, missing_E))
+
+    g_KE, g_missing_E = jax.grad(total, argnums=(0, 1))(jnp.ones((4, 3)), jnp.ones(3))
+    np.testing.assert_array_equal(g_KE[:, 0], [1, 0, 0, 2])
+    np.testing.assert_array_equal(g_missing_E, 2)

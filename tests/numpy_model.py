@@ -1,0 +1,152 @@
+"""The model in NumPy and float64, as the formulas of the paper have it: one impression at a time,
+queries and behaviors joined before each layer, every occurrence of an image compressed anew.
+
+Parameters are the trees of `dicm_jax.training.state.Params`, brought to float64 by `in_float64`.
+
+Shape legend
+    L   behaviors of one impression    E   embedding width    Q   width of a query
+    D   content width                  V   rows of a table
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dicm_jax.ams.keys import NO_ROW, PADDING
+from dicm_jax.ams.layout import RowLayout
+from dicm_jax.data.batches import KeyBatch
+from dicm_jax.training.model import ModelSpec
+
+
+def in_float64(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), tree)
+
+
+def moved(params: Any, by: float) -> Any:
+    """Parameters away from where they start, so that no bias is zero and no slope like another."""
+    rng = np.random.default_rng(0)
+    move = lambda x: x + by * rng.normal(size=x.shape).astype(np.float32)  # noqa: E731
+    return jax.tree.map(lambda x: jnp.asarray(move(np.asarray(x))), params)
+
+
+def prelu(x: np.ndarray, activation: dict[str, np.ndarray]) -> np.ndarray:
+    return np.maximum(x, 0) + activation["slope"] * np.minimum(x, 0)
+
+
+def dense(x: np.ndarray, layer: dict[str, np.ndarray]) -> np.ndarray:
+    return x @ layer["kernel"] + layer["bias"]
+
+
+def compress(params: dict[str, Any], rows: np.ndarray, output_norm: str = "none") -> np.ndarray:
+    """The compressor: fully connected layers with PReLU between them, linear output."""
+    x = prelu(rows @ params["first_DH"] + params["first_bias_H"], params["activations"][0])
+    for i, layer in params.get("hidden", {}).items():
+        x = prelu(dense(x, layer), params["activations"][i + 1])
+    x = dense(x, params["output"])
+    if output_norm == "rms":
+        x = x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True) + 1e-6)
+    return x
+
+
+def activation_unit(unit: dict[str, Any], behavior_LE: np.ndarray, query_Q: np.ndarray):
+    """The weight of each behavior, from ``[e ; q]``, or ``[e ; q ; e * q]``."""
+    query_LQ = np.repeat(query_Q[None], len(behavior_LE), axis=0)
+    inputs, weights = [behavior_LE, query_LQ], [unit["key_EH"], unit["query_QH"]]
+    if unit.get("product_EH") is not None:
+        inputs.append(behavior_LE * query_LQ)
+        weights.append(unit["product_EH"])
+    x = np.concatenate(inputs, axis=1) @ np.concatenate(weights) + unit["bias_H"]
+    x = prelu(x, unit["activations"][0])
+    for i, layer in unit.get("hidden", {}).items():
+        x = prelu(dense(x, layer), unit["activations"][i + 1])
+    return dense(x, unit["output"])[:, 0]
+
+
+def attentive(
+    unit: dict[str, Any], behavior_LE: np.ndarray, query_Q: np.ndarray, normalizer: str = "none"
+) -> np.ndarray:
+    """The weighted sum of the behaviors that are there."""
+    if len(behavior_LE) == 0:
+        return np.zeros(behavior_LE.shape[1])
+    weight_L = activation_unit(unit, behavior_LE, query_Q)
+    if normalizer == "softmax":
+        weight_L = np.exp(weight_L - weight_L.max())
+        weight_L /= weight_L.sum()
+    return weight_L @ behavior_LE
+
+
+def logits(params: dict[str, Any], spec: ModelSpec, sample: dict[str, Any]) -> np.ndarray:
+    """Logits of (no click, click) of one impression, from its embeddings."""
+    net, of_net = params["net"], spec.net
+    parts = [*sample["user"], *sample["impression"]]
+    if of_net.behavior_ids:
+        parts.append(sample["behavior_ids"].sum(axis=0))
+    queries = [np.concatenate([sample["impression"][i] for i in of_net.query_fields])]
+    if of_net.sees_ad_image:
+        parts.append(sample["ad_image"])
+        queries.insert(0, sample["ad_image"])
+    if of_net.sees_behavior_images:
+        pooled = [
+            attentive(pooling["unit"], sample["behavior_images"], query_Q, of_net.normalizer)
+            for pooling, query_Q in zip(
+                net["aggregator"]["poolings"].values(), queries, strict=True
+            )
+        ]
+        parts += pooled
+        if of_net.matches:
+            parts.append(sample["ad_image"] * pooled[0])
+    x = np.concatenate(parts)
+    for i, layer in net["head"]["hidden"].items():
+        x = prelu(dense(x, layer), net["head"]["activations"][i])
+    return dense(x, net["head"]["output"])
+
+
+def all_logits(
+    params: dict[str, Any], spec: ModelSpec, features_VD: np.ndarray, keys: KeyBatch, n_keys: int
+) -> np.ndarray:
+    """Logits of every impression of a batch of keys that is there, lane after lane.
+
+    Args:
+      params: ``net``, ``embedders`` and ``ids``, the rows of the ID table in row order.
+      spec: of the model.
+      features_VD: standardised content rows by key.
+      keys: the batch.
+      n_keys: keys of the ID table.
+    """
+    layout, width = RowLayout(n_keys), spec.net.embedding_width
+
+    def rows(keys: np.ndarray) -> np.ndarray:
+        return params["ids"][layout.row(keys[keys != PADDING])]
+
+    def images(side: str, keys: np.ndarray) -> np.ndarray:
+        keys = keys[keys != PADDING]
+        embedder = params["embedders"][spec.image_models[side]]
+        vectors = compress(embedder, features_VD[keys], spec.compressor.output_norm)
+        return np.where((keys == NO_ROW)[:, None], params["net"][f"no_{side}_image_E"], vectors)
+
+    def sample(lane: int, b: int) -> dict[str, Any]:
+        g = keys.group_AB[lane, b]
+        behaviors = keys.behavior_image_AGL[lane, g]
+        return {
+            "user": rows(keys.user_AGF[lane, g]),
+            "impression": rows(keys.impression_ABF[lane, b]),
+            "behavior_ids": rows(keys.behavior_AGL[lane, g]).reshape(-1, width),
+            "ad_image": images("ad", keys.ad_image_AB[lane, b : b + 1])[0]
+            if spec.net.sees_ad_image
+            else None,
+            "behavior_images": images("behavior", behaviors).reshape(-1, width)
+            if spec.net.sees_behavior_images
+            else None,
+        }
+
+    places = np.argwhere(keys.weight_AB > 0)
+    return np.stack([logits(params, spec, sample(lane, b)) for lane, b in places])
+
+
+def click_loss(logits_B2: np.ndarray, label_B: np.ndarray) -> float:
+    """Mean cross-entropy."""
+    top_B1 = logits_B2.max(axis=1, keepdims=True)
+    log_sum_B = top_B1[:, 0] + np.log(np.exp(logits_B2 - top_B1).sum(axis=1))
+    return float(np.mean(log_sum_B - logits_B2[np.arange(len(label_B)), label_B]))
