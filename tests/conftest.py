@@ -5,10 +5,15 @@ pytest installs after reading this file.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 # Read when jax is first imported, and inherited by the processes that tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Programs that several tests, or the processes they start, compile alike are compiled once.
+_CACHE = tempfile.TemporaryDirectory(prefix="dicm_jax_compiled_")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
 import pytest

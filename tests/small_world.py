@@ -136,17 +136,7 @@ def keep_gradients() -> Optimizers:
 def adam(eps: float = 1e-8, learning_rate: float = 1e-3) -> Optimizers:
     """Adam for dense parameters and rows."""
     schedule = optax.constant_schedule(learning_rate)
-    return Optimizers(promoting(optax.adam(schedule, eps=eps)), RowAdam(eps=eps), schedule)
-
-
-def promoting(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:
-    """An Optax optimizer as it is, allowed to mix dtypes as strict tests are not."""
-
-    def update(*args: Any) -> Any:
-        with jax.numpy_dtype_promotion("standard"):
-            return optimizer.update(*args)
-
-    return optax.GradientTransformation(optimizer.init, update)
+    return Optimizers(optax.adam(schedule, eps=eps), RowAdam(eps=eps), schedule)
 
 
 @dataclasses.dataclass

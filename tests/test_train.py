@@ -2,17 +2,23 @@
 
 import json
 import random
+import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 
 from dicm_jax.checkpoint.manager import Checkpoints
 from dicm_jax.cli import run_command
+from dicm_jax.errors import CheckpointError
 from dicm_jax.train import train
+from dicm_jax.training.state import Params, TrainState
 
 ROOT = Path(__file__).parents[1]
 SMALL = (
@@ -40,14 +46,10 @@ def _run(workdir: Path, *more: str) -> dict:
 
 def _arrays(workdir: Path) -> dict[str, np.ndarray]:
     """Every array of the newest checkpoint, as it lies on disk."""
-    import orbax.checkpoint as ocp
-
     folder = workdir.absolute() / "checkpoints"
     with ocp.CheckpointManager(folder, item_names=("state", "record")) as manager:
         step = manager.latest_step()
-        restored = manager.restore(
-            step, args=ocp.args.Composite(state=ocp.args.StandardRestore())
-        )
+        restored = manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore()))
     return {name: np.asarray(array) for name, array in restored["state"].items()}
 
 
@@ -176,9 +178,6 @@ def test_a_mistake_ends_with_one_message(tmp_path, capsys, overrides, message):
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    pytest.importorskip("re")
-    import re
-
     assert re.search(message, error), error
 
 
@@ -205,8 +204,23 @@ def test_a_checkpoint_of_another_model_is_refused(straight, capsys):
 
 
 def test_a_step_that_was_not_saved_is_named(straight):
-    from dicm_jax.errors import CheckpointError
+    nothing = TrainState(jnp.zeros((), jnp.int32), Params({}, {}), (), {})
+    with (
+        Checkpoints(straight / "checkpoints", keep=2, settings={}) as checkpoints,
+        pytest.raises(CheckpointError, match=r"no checkpoint of step 4 .* found steps \[10, 12\]"),
+    ):
+        checkpoints.restore(4, like=nothing)
 
-    checkpoints = Checkpoints(straight / "checkpoints", keep=2, settings={})
-    with pytest.raises(CheckpointError, match=r"no checkpoint of step 4 .* found steps \[10, 12\]"):
-        checkpoints.restore(4, like=None)
+
+def test_a_damaged_checkpoint_is_named(straight, tmp_path, capsys):
+    shutil.copytree(straight, tmp_path / "run")
+    for file in (tmp_path / "run/checkpoints/12/state").rglob("*"):
+        if file.is_file() and file.stat().st_size > 1000:
+            file.write_bytes(file.read_bytes()[:500])
+
+    def command() -> int:
+        more = ["train.steps=12"]
+        return train(str(ROOT / "configs/dicm.py"), tmp_path / "run", [*SMALL, *more])
+
+    assert run_command(command, debug=False) == 1
+    assert "cannot read the checkpoint of step 12" in capsys.readouterr().err
