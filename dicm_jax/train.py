@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from tqdm import tqdm
 
@@ -27,18 +28,18 @@ from dicm_jax.command_line import parse_command_line
 from dicm_jax.config import Config
 from dicm_jax.config_file import load_config, to_json_dict
 from dicm_jax.data.readers import read_log
-from dicm_jax.data.schema import ClickLog
+from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.training import assemble
-from dicm_jax.training.evaluation import oracle_gauc, predict_split, score_split
+from dicm_jax.training.evaluation import oracle_gauc, predictor, score_split
 from dicm_jax.training.events import Events, jsonable
 from dicm_jax.training.feed import feed
 from dicm_jax.training.model import build_model
 from dicm_jax.training.preemption import Preemption
 from dicm_jax.training.recorder import Recorder
-from dicm_jax.training.step import make_predict_step, make_train_step
+from dicm_jax.training.step import make_train_step
 
 
-class Preempted(Exception):
+class PreemptedError(Exception):
     """SIGTERM came; everything is saved."""
 
 
@@ -48,7 +49,7 @@ def fit(
     """One run from its first step, or its last checkpoint, to its result.
 
     Raises:
-      Preempted: SIGTERM came; a checkpoint of the step that was reached is on disk.
+      PreemptedError: SIGTERM came; a checkpoint of the step that was reached is on disk.
     """
     # ---- Model, input and how both lie on the mesh
     source = assemble.train_source(config, log)
@@ -77,7 +78,8 @@ def fit(
 
         # ---- Steps and evaluation, compiled once
         step = make_train_step(model, moves, room, mesh)
-        evaluate = _evaluation(config, log, mesh, model, spec, features)
+        predict = predictor(config, log, config.evaluate.split, mesh, model, spec, features)
+        split = log.split(config.evaluate.split)
         events = stack.enter_context(Events(workdir, resumed_at=done))
         bar = stack.enter_context(_bar(workdir.name, done, total))
         recorder = Recorder(events, bar, config.train.log_every)
@@ -100,17 +102,17 @@ def fit(
                 checkpoints.save(done, state)
                 saved = done
             if preemption.asked:
-                raise Preempted
+                raise PreemptedError
             if _due(done, config.evaluate.every) and done < total:
                 recorder.settle()
-                events.write("eval", done, evaluate(state))
+                events.write("eval", done, _scores(split, predict(state)))
                 recorder.restart_clock()
         recorder.settle()
 
         # ---- The end: save, score, report
         if saved < done:
             checkpoints.save(done, state)
-        scores = evaluate(state)
+        scores = _scores(split, predict(state))
         events.write("eval", done, scores)
         return scores | {
             "steps": done,
@@ -127,26 +129,9 @@ def _bar(name: str, done: int, total: int) -> tqdm:
     )
 
 
-def _evaluation(config, log, mesh, model, spec, features):
-    """A function from a state to its scores on the evaluation split, as a dict."""
-    source = assemble.evaluation_source(config, log, config.evaluate.split)
-    room = assemble.capacities(config, source, mesh, spec)
-    predict = make_predict_step(model, room, mesh)
-    plan = assemble.planner(source, mesh, room, spec)
-
-    def evaluate(state) -> dict[str, Any]:
-        batches = feed(
-            plan,
-            0,
-            len(source),
-            prefetch=config.train.prefetch,
-            sharding=batch_sharding(mesh),
-        )
-        probability_B = predict_split(predict, state, features, source, batches)
-        scores = dataclasses.asdict(score_split(source.split, probability_B))
-        return {name: scores[name] for name in ("gauc", "auc", "logloss")}
-
-    return evaluate
+def _scores(split: GroupedImpressions, probability_B: np.ndarray) -> dict[str, float]:
+    scores = score_split(split, probability_B)
+    return {"gauc": scores.gauc, "auc": scores.auc, "logloss": scores.logloss}
 
 
 def _due(step: int, every: int) -> bool:
@@ -173,7 +158,7 @@ def train(path: str, workdir: Path, overrides: Sequence[str]) -> int:
         if config.train.baseline:
             baseline = fit(_without_images(config), log, mesh, workdir / "baseline", preemption)
             result |= {"baseline_gauc": baseline["gauc"], "baseline_auc": baseline["auc"]}
-    except Preempted:
+    except PreemptedError:
         print("preempted: saved; run the same command again to go on", file=sys.stderr)
         return PREEMPTED
     result |= {"oracle_gauc": oracle_gauc(log.split(config.evaluate.split))}

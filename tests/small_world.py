@@ -49,7 +49,7 @@ SHAPE = BatchShape(lanes=8, impressions=6, groups=3, behaviors=4)
 
 
 @functools.cache
-def log(groups: int = 150, seed: int = 0) -> ClickLog:
+def log(groups: int = 137, seed: int = 0) -> ClickLog:
     """A log whose train split has `groups` groups of 0 to 6 behaviors and 1 to 9 impressions."""
     rng = np.random.default_rng(seed)
     image_N = rng.permutation(ITEMS).astype(np.int32)

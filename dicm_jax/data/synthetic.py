@@ -79,8 +79,6 @@ SCENE_CHANNELS = 0.15
 """Shares of the channels that answer to the look and to the scene; the rest to nuisance alone."""
 
 _ANY = float("inf")
-import os
-_AFF=float(os.environ.get("AFF","1"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,17 +104,17 @@ class WorldConfig:
     content_width: int = 4096  # channels of a content row, >= 16
     look_dims: int = 6  # dimensions, >= 1
     styles: int = 12  # clusters of looks, >= 3
-    style_spread: float = 0.5  # standard deviation within a style over that of centers; >= 0
-    scenes: int = 4  # scenes of photos, each with its own rotation of the look; >= 1
-    main_scene_share: float = 0.4  # share of photos in scene 0, the others alike; in [0, 1]
-    nuisance_dims: int = 24  # dimensions, >= 1
-    look_gain: float = 1.0  # channel units, >= 0
-    scene_gain: float = 1.0  # channel units, >= 0
-    nuisance_gain: float = 1.5  # channel units, >= 0
-    noise_gain: float = 0.3  # channel units, noise of one channel of one photo; >= 0
+    style_spread: float = 0.8  # standard deviation within a style over that of centers; >= 0
+    scenes: int = 3  # scenes of photos, each with its own rotation of the look; >= 1
+    main_scene_share: float = 0.5  # share of photos in scene 0, the others alike; in [0, 1]
+    nuisance_dims: int = 12  # dimensions, >= 1
+    look_gain: float = 2.0  # channel units, >= 0
+    scene_gain: float = 3.0  # channel units, >= 0
+    nuisance_gain: float = 2.0  # channel units, >= 0
+    noise_gain: float = 0.2  # channel units, noise of one channel of one photo; >= 0
     no_image_share: float = 0.01  # share of items without a photo; in [0, 1]
 
-    users: int = 2500  # count, >= 10
+    users: int = 3300  # count, >= 10
     newcomer_share: float = 0.2  # share of users who join after the first day; in [0, 1]
     activity_spread: float = 0.8  # standard deviation of the log of visits per day; in [0, 3]
     profile_truth: float = 0.7  # share of declared fields that are true, not random; in [0, 1]
@@ -130,9 +128,9 @@ class WorldConfig:
     targeted_share: float = 0.5  # share of places given to the better of two by habit; in [0, 1]
     max_behaviors: int = 50  # newest clicks kept as behaviors, >= 1
 
-    click_rate: float = 0.18  # mean click probability that the bias aims at; in [0.001, 0.999]
-    taste_gain: float = 1.3  # logit, >= 0
-    appeal_gain: float = 0.5  # logit, >= 0
+    click_rate: float = 0.2  # mean click probability that the bias aims at; in [0.001, 0.999]
+    taste_gain: float = 1.2  # logit, >= 0
+    appeal_gain: float = 0.6  # logit, >= 0
     category_gain: float = 0.8  # logit, >= 0
     brand_gain: float = 0.8  # logit, >= 0
     price_gain: float = 0.5  # logit, >= 0
@@ -306,7 +304,7 @@ def _make_people(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Gen
     n = config.users
     gender_U = rng.integers(GENDERS, size=n)
     # One to three styles, twice as often among those of the user's gender.
-    affinity_US = 1.0 + _AFF * (np.arange(config.styles) % GENDERS == gender_U[:, None])
+    affinity_US = 1.0 + (np.arange(config.styles) % GENDERS == gender_U[:, None])
     order_US = np.argsort(rng.exponential(size=affinity_US.shape) / affinity_US, axis=1)
     weight_UC = rng.dirichlet(np.ones(3), size=n)
     weight_UC *= np.arange(3) < rng.integers(1, 4, size=n)[:, None]
@@ -343,8 +341,7 @@ def _take_photos(config: WorldConfig, catalog: Catalog, rng: np.random.Generator
     width = config.content_width
     has_photo_N = catalog.image_N != NO_IMAGE
     scene_P = catalog.scene_N[has_photo_N]
-    turn_MKK = np.stack([_rotation(config.look_dims, m, rng) for m in range(config.scenes)])
-    turned_PK = np.einsum("pij,pj->pi", turn_MKK[scene_P], catalog.look_NK[has_photo_N])
+    turned_PK = np.einsum("pij,pj->pi", _turns(config, rng)[scene_P], catalog.look_NK[has_photo_N])
     kind_D = rng.random(width)
     look_DK = _unit(rng.standard_normal((width, config.look_dims)))
     look_DK *= config.look_gain * (kind_D < LOOK_CHANNELS)[:, None]
@@ -370,10 +367,15 @@ def _take_photos(config: WorldConfig, catalog: Catalog, rng: np.random.Generator
     return Features(rows_VD=rows_PD, scale_V=scale_P)
 
 
-def _rotation(dims: int, scene: int, rng: np.random.Generator) -> np.ndarray:
-    """A random orthogonal matrix; the identity for scene 0."""
-    random_KK = np.linalg.qr(rng.standard_normal((dims, dims)))[0]
-    return np.eye(dims) if scene == 0 else random_KK
+def _turns(config: WorldConfig, rng: np.random.Generator) -> np.ndarray:
+    """The rotation of each scene: ``m / scenes`` of a full turn in random planes, ``[M, K, K]``."""
+    basis_KK = np.linalg.qr(rng.standard_normal((config.look_dims, config.look_dims)))[0]
+    turn_MKK = np.zeros((config.scenes, config.look_dims, config.look_dims))
+    for m in range(config.scenes):
+        cos, sin = np.cos(2 * np.pi * m / config.scenes), np.sin(2 * np.pi * m / config.scenes)
+        plane_KK = np.kron(np.eye(config.look_dims // 2), np.array([[cos, -sin], [sin, cos]]))
+        turn_MKK[m] = basis_KK @ plane_KK @ basis_KK.T
+    return turn_MKK
 
 
 def _run_days(

@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from dicm_jax.nn.dicm import NetSpec
 from dicm_jax.training import schedules
 from dicm_jax.training.batch import Batch, Capacities, plan_batch
 from dicm_jax.training.capacity import measured_capacities
+from dicm_jax.training.feed import Plan
 from dicm_jax.training.model import CompressorSpec, ModelSpec
 from dicm_jax.training.row_adam import RowAdam
 from dicm_jax.training.state import Params, TrainState, state_shardings
@@ -48,9 +50,7 @@ def start_mesh(config: MeshConfig, lanes: int) -> Mesh:
 def train_source(config: Config, log: ClickLog) -> BatchSource:
     """The batches of a training run, in its order."""
     shape = _batch_shape(config.train, log.train, config.train.batch_size, config.data.behaviors)
-    return BatchSource(
-        log, log.train, shape, epochs=config.train.epochs, seed=config.train.seed
-    )
+    return BatchSource(log, log.train, shape, epochs=config.train.epochs, seed=config.train.seed)
 
 
 def evaluation_source(config: Config, log: ClickLog, split: str) -> BatchSource:
@@ -139,13 +139,13 @@ def optimizers(config: OptimizerConfig, steps: int) -> Optimizers:
     )
 
 
-def _schedule(config: OptimizerConfig, steps: int):
+def _schedule(config: OptimizerConfig, steps: int) -> Callable[[float], optax.Schedule]:
     if config.schedule == "cosine":
         return lambda rate: schedules.cosine(rate, steps)
     return lambda rate: schedules.staircase(rate, config.decay_rate, config.decay_steps)
 
 
-def _part_of(params):
+def _part_of(params: Params) -> Params:
     """Name of the optimiser of each leaf: the field of `Params` that it lies under."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[0].name, params)
 
@@ -161,9 +161,7 @@ def initial_state(
     n_rows = RowLayout(source.stack.n_keys).n_rows
     key = jax.random.fold_in(jax.random.key(config.train.seed), 2**31 - 1)
     settings = config.model
-    rows = id_table.init_rows(
-        key, mesh, n_rows, settings.embedding_width, settings.id_init_scale
-    )
+    rows = id_table.init_rows(key, mesh, n_rows, settings.embedding_width, settings.id_init_scale)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -198,7 +196,7 @@ def capacities(config: Config, source: BatchSource, mesh: Mesh, spec: ModelSpec)
     )
 
 
-def planner(source: BatchSource, mesh: Mesh, room: Capacities, spec: ModelSpec):
+def planner(source: BatchSource, mesh: Mesh, room: Capacities, spec: ModelSpec) -> Plan:
     """The function that makes batch `n` of `source` ready for the devices."""
     shape: MeshShape = shape_of(mesh)
 

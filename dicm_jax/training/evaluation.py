@@ -4,42 +4,55 @@ Shape legend
     B   impressions of the split
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from dicm_jax.ams.feature_table import FeatureTable
-from dicm_jax.data.batches import BatchSource
-from dicm_jax.data.schema import GroupedImpressions
+from dicm_jax.ams.mesh import batch_sharding
+from dicm_jax.config import Config
+from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.metrics import Scores, score
-from dicm_jax.training.batch import Batch
+from dicm_jax.training import assemble
+from dicm_jax.training.feed import feed
+from dicm_jax.training.model import Model, ModelSpec
 from dicm_jax.training.state import TrainState
-from dicm_jax.training.step import PredictStep
+from dicm_jax.training.step import make_predict_step
+
+Predictor = Callable[[TrainState], np.ndarray]
+"""From a state to the click probability of every impression of a split, float32 ``[B]``, in the
+order of the log."""
 
 
-def predict_split(
-    predict: PredictStep,
-    state: TrainState,
+def predictor(
+    config: Config,
+    log: ClickLog,
+    split: str,
+    mesh: Mesh,
+    model: Model,
+    spec: ModelSpec,
     features: FeatureTable | None,
-    source: BatchSource,
-    batches: Iterator[Batch],
-) -> np.ndarray:
-    """Click probability of every impression of a split, float32 ``[B]``, in the order of the log.
+) -> Predictor:
+    """The forward pass over the split called `split`, compiled once for all its states."""
+    source = assemble.evaluation_source(config, log, split)
+    room = assemble.capacities(config, source, mesh, spec)
+    predict = make_predict_step(model, room, mesh)
+    plan = assemble.planner(source, mesh, room, spec)
+    ahead, sharding = config.train.prefetch, batch_sharding(mesh)
 
-    Args:
-      predict: the jitted forward pass.
-      state, features: what it reads.
-      source: says which impression stands where in a batch.
-      batches: all batches of `source`, in order, on the devices.
-    """
-    probability_B = np.full(source.split.n_impressions, np.nan, np.float32)
-    for number, batch in enumerate(batches):
-        place_B = source[number].impression_AB.reshape(-1)
-        predicted_B = jax.device_get(predict(state, features, batch))
-        real_B = place_B >= 0
-        probability_B[place_B[real_B]] = predicted_B[real_B]
-    return probability_B
+    def predict_split(state: TrainState) -> np.ndarray:
+        probability_B = np.full(source.split.n_impressions, np.nan, np.float32)
+        batches = feed(plan, 0, len(source), prefetch=ahead, sharding=sharding)
+        for number, batch in enumerate(batches):
+            place_B = source[number].impression_AB.reshape(-1)
+            predicted_B = jax.device_get(predict(state, features, batch))
+            real_B = place_B >= 0
+            probability_B[place_B[real_B]] = predicted_B[real_B]
+        return probability_B
+
+    return predict_split
 
 
 def score_split(split: GroupedImpressions, probability_B: np.ndarray) -> Scores:

@@ -10,6 +10,7 @@ Shape legend
 """
 
 import dataclasses
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, no_type_check
 
@@ -75,7 +76,7 @@ class StepReport:
     """
 
     loss: Array
-    magnitudes: dict[str, Array]
+    magnitudes: OrderedDict[str, Array]
     impressions: Array
     rounds: Array
 
@@ -217,7 +218,7 @@ def _report(
     ids: Table,
 ) -> StepReport:
     """Sums over devices of what each of them saw, taken after the last exchange."""
-    local = {"ID rows": _squares(ids_KE)}
+    local = OrderedDict({"ID rows": _squares(ids_KE)})  # jax sorts the keys of a plain dict
     local |= {f"vectors of compressor {name!r}": _squares(x) for name, x in vectors.items()}
     local |= {"loss": loss}
     local |= {"gradient of ID rows": _squares(g_ids_KE)}

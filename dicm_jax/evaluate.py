@@ -1,0 +1,132 @@
+"""Score a run's checkpoint: exact AUC, GAUC and log loss, overall and by segment.
+
+    python -m dicm_jax.evaluate --workdir=runs/dicm
+
+The last line on stdout is one JSON object.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dicm_jax.checkpoint.fingerprint import fingerprint
+from dicm_jax.checkpoint.manager import Checkpoints
+from dicm_jax.cli import DONE, run_command
+from dicm_jax.config import Config
+from dicm_jax.config_file import from_json_dict, to_json_dict
+from dicm_jax.data.readers import read_log
+from dicm_jax.data.schema import GroupedImpressions
+from dicm_jax.errors import CheckpointError
+from dicm_jax.metrics import score
+from dicm_jax.training import assemble
+from dicm_jax.training.evaluation import oracle_gauc, predictor
+from dicm_jax.training.events import jsonable
+from dicm_jax.training.model import build_model
+
+HISTORY_LENGTHS = (0, 1, 5, 20, 50)
+"""Where the segments of history length begin, behaviors."""
+
+
+def evaluate(workdir: Path, step: int | None, split: str) -> int:
+    """The whole command: rebuild the run from its folder, restore, predict, score."""
+    config = _config_of(workdir)
+    mesh = assemble.start_mesh(config.mesh, config.train.lanes)
+    log = read_log(config.data)
+    source = assemble.train_source(config, log)
+    spec = assemble.model_spec(config, log, source)
+    model, params = build_model(spec, config.train.seed)
+    moves = assemble.optimizers(config.optimizer, len(source))
+    state = assemble.initial_state(config, params, moves, source, mesh)
+    settings = fingerprint(to_json_dict(config))
+    with Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, settings=settings) as c:
+        step = _chosen(step, c, workdir)
+        state = c.restore(step, like=state)
+    features = assemble.build_features(config, log, mesh)
+    probability_B = predictor(config, log, split, mesh, model, spec, features)(state)
+    impressions = log.split(split)
+    result = _scores(impressions, probability_B, np.ones(len(probability_B), bool))
+    segments = {
+        name: _scores(impressions, probability_B, chosen_B)
+        for name, chosen_B in segments_of(impressions).items()
+    }
+    result |= {"step": step, "split": split, "oracle_gauc": oracle_gauc(impressions)}
+    for name, scores in segments.items():
+        print(
+            f"{name:24s} {scores['impressions']:>10,} impressions   GAUC {scores['gauc']:.4f}"
+            f"   AUC {scores['auc']:.4f}   log loss {scores['logloss']:.4f}"
+        )
+    print(json.dumps(jsonable(result) | {"segments": _jsonable_all(segments)}))
+    return DONE
+
+
+def segments_of(split: GroupedImpressions) -> dict[str, np.ndarray]:
+    """Which impressions belong to each segment: items unknown in training, and history lengths."""
+    sizes = np.diff(split.impression_offsets)
+    length_B = np.repeat(np.diff(split.behavior_offsets), sizes)
+    segments = {"cold items": split.cold_B, "warm items": ~split.cold_B}
+    bounds = [*HISTORY_LENGTHS, np.inf]
+    for low, high in itertools.pairwise(bounds):
+        upper = f"to {high - 1:.0f}" if np.isfinite(high) else "and more"
+        segments[f"history of {low} {upper}"] = (length_B >= low) & (length_B < high)
+    return {name: chosen_B for name, chosen_B in segments.items() if chosen_B.any()}
+
+
+def _scores(
+    split: GroupedImpressions, probability_B: np.ndarray, chosen_B: np.ndarray
+) -> dict[str, Any]:
+    scores = score(split.user_B[chosen_B], split.click_B[chosen_B], probability_B[chosen_B])
+    return dataclasses.asdict(scores)
+
+
+def _jsonable_all(segments: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    return {name: jsonable(scores) for name, scores in segments.items()}
+
+
+def _config_of(workdir: Path) -> Config:
+    path = workdir / "config.json"
+    if not path.exists():
+        raise CheckpointError(
+            f"no run in {workdir}: it has no config.json. Name the --workdir of a run of"
+            " python -m dicm_jax.train"
+        )
+    return from_json_dict(json.loads(path.read_text()), str(path))
+
+
+def _chosen(step: int | None, checkpoints: Checkpoints, workdir: Path) -> int:
+    if step is not None:
+        return step
+    latest = checkpoints.latest()
+    if latest is None:
+        raise CheckpointError(f"no finished checkpoint in {workdir}: train it first")
+    return latest
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m dicm_jax.evaluate",
+        description="Score a run's checkpoint, overall and by segment.",
+        epilog="example:\n  python -m dicm_jax.evaluate --workdir=runs/dicm --split=test",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
+    parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
+    arguments = parser.parse_args()
+    sys.exit(
+        run_command(
+            lambda: evaluate(arguments.workdir, arguments.step, arguments.split),
+            debug=arguments.debug,
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
