@@ -13,7 +13,8 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 ARGS ?=
-BENCHMARKS ?= $(filter-out _%,$(notdir $(basename $(wildcard benchmarks/*.py))))
+# The quick ones. peer_torch also needs PyTorch: .venv/bin/pip install -c constraints.txt -e '.[bench]'
+BENCHMARKS ?= metrics
 
 # The first interpreter that runs, is new enough and can make environments. A name on PATH is not
 # proof that it runs: version managers leave shims for versions that are not selected.
@@ -60,7 +61,7 @@ format: $(VENV)/.installed-dev
 	$(RUN) -m ruff check --fix
 	$(RUN) -m ruff format
 
-bench: $(VENV)/.installed-bench
+bench: env
 	@set -e; for name in $(BENCHMARKS); do \
 	    echo "== python -m benchmarks.$$name"; $(RUN) -m benchmarks.$$name $(ARGS); done
 
