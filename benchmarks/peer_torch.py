@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from dicm_jax.ams.feature_table import FeatureTable
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import batch_sharding
 from dicm_jax.config import Config, DataConfig, FeaturesConfig, ModelConfig, TrainConfig
@@ -91,7 +92,7 @@ class Ours:
         self.source = assemble.train_source(config, log)
         self.spec = assemble.model_spec(config, log, self.source)
         room = assemble.capacities(config, self.source, mesh, self.spec)
-        self.table = assemble.build_features(config, log, mesh)
+        self.table = _present(assemble.build_features(config, log, mesh))
         model, params = build_model(self.spec, config.train.seed)
         moves = assemble.optimizers(config.optimizer, len(self.source))
         self.state = assemble.initial_state(config, params, moves, self.source, mesh)
@@ -112,6 +113,12 @@ class Ours:
             losses.append(report.loss)
         jax.block_until_ready(self.state)
         return impressions, [float(loss) for loss in losses]
+
+
+def _present(table: FeatureTable | None) -> FeatureTable:
+    if table is None:
+        raise DicmError("the model of this benchmark sees no images: set model.images to 'both'")
+    return table
 
 
 def _torch_model(ours: Ours) -> "TorchDICM":

@@ -38,7 +38,7 @@ XLA:CPU reuses the buffer; larger chunks page-fault (see benchmarks)."""
 
 
 def pull(
-    embed: Embed,
+    embed: Embed[Params],
     params: Params,
     table: FeatureTable,
     request: Request,
@@ -64,7 +64,7 @@ def pull(
 
 
 def push(
-    embed: Embed,
+    embed: Embed[Params],
     params: Params,
     table: FeatureTable,
     gradients_KE: Float[Array, "K E"],
@@ -107,7 +107,7 @@ def _chunk(slots: int) -> int:
 
 
 def _embed_chunks(
-    embed: Embed, params: Params, table: FeatureTable, merged: owner.Merged
+    embed: Embed[Params], params: Params, table: FeatureTable, merged: owner.Merged
 ) -> Float[Array, "U E"]:
     chunk = _chunk(len(merged.rows_U))
 
@@ -121,7 +121,7 @@ def _embed_chunks(
 
 
 def _push_chunks(
-    embed: Embed,
+    embed: Embed[Params],
     params: Params,
     table: FeatureTable,
     merged: owner.Merged,

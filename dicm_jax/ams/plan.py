@@ -11,13 +11,16 @@ Shape legend
 """
 
 import dataclasses
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import jax
 import numpy as np
 
 from dicm_jax.ams.keys import NO_ROW
 from dicm_jax.ams.layout import RowLayout
+
+Leaf = Any
+"""A NumPy array on the host, a JAX array in the step."""
 
 UNUSED = np.iinfo(np.int32).max
 """Fills the unused end of a list of rows; larger than any row, so lists stay sorted."""
@@ -35,8 +38,8 @@ class Request:
         unless the capacity of a round is overflown).
     """
 
-    rows_K: jax.Array | np.ndarray
-    rounds: jax.Array | np.ndarray
+    rows_K: Leaf
+    rounds: Leaf
 
 
 @dataclasses.dataclass(frozen=True)

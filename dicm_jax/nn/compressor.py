@@ -33,6 +33,12 @@ def _unit_mean_square(x_NE: Array) -> Array:
     return x_NE * lax.rsqrt(jnp.mean(jnp.square(x_NE), axis=-1, keepdims=True) + 1e-6)
 
 
+def _small_glorot() -> nnx.initializers.Initializer:
+    # Vectors of size one, summed over tens of behaviors, drown the ID rows: the first steps then
+    # go into shrinking them (measured on the built-in world: .68 GAUC instead of .72).
+    return nnx.initializers.variance_scaling(0.1**2, "fan_avg", "normal")
+
+
 OUTPUT_NORMS = {"none": _as_is, "rms": _unit_mean_square}
 
 
@@ -45,7 +51,8 @@ class Compressor(nnx.Module):
       compute_dtype: of the first, wide product; everything behind it is float32.
       output_norm: ``"rms"`` scales every vector to a mean square of one, so that vectors differ in
         direction only; ``"none"`` leaves them.
-      rngs: source of the initial weights (He-normal for PReLU; Glorot-normal for the output).
+      rngs: source of the initial weights (He-normal for PReLU; a tenth of
+        Glorot-normal for the output, which gives vectors the size that ID rows soon have).
     """
 
     def __init__(
@@ -70,7 +77,7 @@ class Compressor(nnx.Module):
             ]
         )
         self.output = nnx.Linear(
-            hidden[-1], width, kernel_init=nnx.initializers.glorot_normal(), rngs=rngs
+            hidden[-1], width, kernel_init=_small_glorot(), rngs=rngs
         )
 
     def __call__(self, rows: ContentRows) -> Float[Array, "N E"]:
@@ -97,4 +104,5 @@ def start_from_directions(
     for activation in compressor.activations:
         activation.slope[...] = jnp.ones_like(activation.slope[...])
     for layer in [*compressor.hidden, compressor.output]:
-        layer.kernel[...] = jnp.eye(*layer.kernel.shape)
+        rows, columns = layer.kernel.shape
+        layer.kernel[...] = jnp.eye(rows, columns)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from dicm_jax.ams.keys import PADDING
-from dicm_jax.ams.plan import Capacity, Request, plan
+from dicm_jax.ams.plan import Capacity, Leaf, Request, plan
 from dicm_jax.data.batches import KeyBatch
 
 
@@ -35,15 +35,15 @@ class Batch:
 
     ids: Request
     content: dict[str, Request]
-    user_slot_GF: jax.Array | np.ndarray
-    impression_slot_BF: jax.Array | np.ndarray
-    behavior_slot_GL: jax.Array | np.ndarray
-    ad_image_slot_B: jax.Array | np.ndarray | None
-    behavior_image_slot_GL: jax.Array | np.ndarray | None
-    behavior_mask_GL: jax.Array | np.ndarray
-    group_B: jax.Array | np.ndarray
-    label_B: jax.Array | np.ndarray
-    weight_B: jax.Array | np.ndarray
+    user_slot_GF: Leaf
+    impression_slot_BF: Leaf
+    behavior_slot_GL: Leaf
+    ad_image_slot_B: Leaf | None
+    behavior_image_slot_GL: Leaf | None
+    behavior_mask_GL: Leaf
+    group_B: Leaf
+    label_B: Leaf
+    weight_B: Leaf
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,7 +70,7 @@ def _usual(
     bound: Capacity, requests: list[Request], mesh: MeshShape, factor: float
 ) -> Capacity:
     most = max(_most_per_server(request, bound, mesh) for request in requests)
-    room = -(-int(most * factor) // _ROUND_UP_TO) * _ROUND_UP_TO
+    room = -(-max(1, int(most * factor)) // _ROUND_UP_TO) * _ROUND_UP_TO
     return Capacity(bound.unique, min(room, bound.unique), bound.servers, bound.layout)
 
 

@@ -14,6 +14,7 @@ Shape legend
 import dataclasses
 
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from dicm_jax.ams.id_table import Table, UpdateRows
@@ -36,8 +37,9 @@ class RowAdam:
         """A table of the given rows with zero moments."""
         return {"row": row_VE, "mu": jnp.zeros_like(row_VE), "nu": jnp.zeros_like(row_VE)}
 
-    def at(self, step: Int[Array, ""], learning_rate: Float[Array, ""] | float) -> UpdateRows:
+    def at(self, step: Int[Array, ""], learning_rate: ArrayLike) -> UpdateRows:
         """The update of touched rows at step `step` (0 for the first)."""
+        rate = jnp.asarray(learning_rate, jnp.float32)
         t = (step + 1).astype(jnp.float32)
         correction_m = 1.0 - jnp.power(self.b1, t)
         correction_v = 1.0 - jnp.power(self.b2, t)
@@ -46,7 +48,7 @@ class RowAdam:
             mu_UE = self.b1 * touched["mu"] + (1.0 - self.b1) * gradient_UE
             nu_UE = self.b2 * touched["nu"] + (1.0 - self.b2) * jnp.square(gradient_UE)
             denominator_UE = jnp.sqrt(nu_UE / correction_v) + self.eps
-            row_UE = touched["row"] - learning_rate * (mu_UE / correction_m) / denominator_UE
+            row_UE = touched["row"] - rate * (mu_UE / correction_m) / denominator_UE
             return {"row": row_UE, "mu": mu_UE, "nu": nu_UE}
 
         return update

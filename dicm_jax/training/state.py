@@ -46,6 +46,10 @@ class TrainState:
     ids: Table
 
 
+StateOf: Any = TrainState
+"""A `TrainState` that holds shardings or specs in the place of arrays."""
+
+
 def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     """Where each array of a state lies: tables by rows on the servers, the rest everywhere."""
     everywhere, by_rows = replicated(mesh), table_sharding(mesh)
@@ -53,7 +57,7 @@ def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
     def same(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(lambda _: sharding, tree)
 
-    return TrainState(
+    return StateOf(
         step=everywhere,
         params=same(state.params, everywhere),
         dense_optimizer=same(state.dense_optimizer, everywhere),

@@ -36,9 +36,9 @@ from dicm_jax.ams.order import after
 from dicm_jax.training.batch import Batch, Capacities
 from dicm_jax.training.model import Model, click_loss
 from dicm_jax.training.row_adam import RowAdam
-from dicm_jax.training.state import Params, TrainState
+from dicm_jax.training.state import Params, StateOf, TrainState
 
-STATE_SPEC = TrainState(
+STATE_SPEC = StateOf(
     step=REPLICATED_SPEC,
     params=REPLICATED_SPEC,
     dense_optimizer=REPLICATED_SPEC,
@@ -128,7 +128,7 @@ def make_train_step(
     # Said once more for jit, which else spells the same sharding differently from the state that
     # came in and traces the second step anew.
     everywhere, by_rows = replicated(mesh), table_sharding(mesh)
-    state_out = TrainState(everywhere, everywhere, everywhere, by_rows)
+    state_out = StateOf(everywhere, everywhere, everywhere, by_rows)
     return jax.jit(sharded, donate_argnums=0, out_shardings=(state_out, everywhere))
 
 

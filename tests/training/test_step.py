@@ -152,7 +152,7 @@ class Checked:
 
     @property
     def without_effect(self) -> list[str]:
-        """Parameters that the loss does not depend on: what is added to all weights of a softmax."""
+        """Parameters that no loss depends on: what is added to all weights of a softmax."""
         if self.run.model.spec.net.normalizer == "none":
             return []
         return [f"net.aggregator.poolings.{i}.unit.output.bias" for i in (0, 1)]
