@@ -30,7 +30,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
-from dicm_jax.ams.feature_table import FeatureTable
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import batch_sharding
 from dicm_jax.config import Config, DataConfig, FeaturesConfig, ModelConfig, TrainConfig
@@ -92,7 +91,7 @@ class Ours:
         self.source = assemble.train_source(config, log)
         self.spec = assemble.model_spec(config, log, self.source)
         room = assemble.capacities(config, self.source, mesh, self.spec)
-        self.table = _present(assemble.build_features(config, log, mesh))
+        self.table = assemble.build_features(config, log, mesh)
         model, params = build_model(self.spec, config.train.seed)
         moves = assemble.optimizers(config.optimizer, len(self.source))
         self.state = assemble.initial_state(config, params, moves, self.source, mesh)
@@ -115,12 +114,6 @@ class Ours:
         return impressions, [float(loss) for loss in losses]
 
 
-def _present(table: FeatureTable | None) -> FeatureTable:
-    if table is None:
-        raise DicmError("the model of this benchmark sees no images: set model.images to 'both'")
-    return table
-
-
 def _torch_model(ours: Ours) -> "TorchDICM":
     """A PyTorch model with the weights, ID rows and feature rows of `ours` (all float32)."""
     from benchmarks import _peer_torch_model as peer
@@ -128,6 +121,7 @@ def _torch_model(ours: Ours) -> "TorchDICM":
     net = ours.spec.net
     ids = RowLayout(ours.source.stack.n_keys)
     images = RowLayout(len(ours.source.log.features.rows_VD))
+    assert ours.table is not None  # as in any model that sees images
     model = peer.TorchDICM(
         peer.torch.from_numpy(_by_key(ours.table.stored_VD, images)),
         ids.n_keys,

@@ -68,6 +68,9 @@ class ModelConfig:
     normalizer: Literal["none", "softmax"] = setting(
         "none", "of attention weights; paper: none, a plain weighted sum"
     )
+    attention_chunk: int = setting(
+        256, "impressions attended to at a time; thousands on accelerators", at_least=1
+    )
     match: bool = setting(
         False, "the head also sees ad image times pooled behaviors, element by element"
     )

@@ -126,9 +126,12 @@ class KeepGradient(RowAdam):
 
 def keep_gradients() -> Optimizers:
     """Optimizers that move nothing and keep gradients as their state, to be looked at."""
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        return jax.tree.map(jnp.zeros_like, params), updates
+
     dense = optax.GradientTransformation(
-        init=lambda params: jax.tree.map(jnp.zeros_like, params),
-        update=lambda gradients, _, params: (jax.tree.map(jnp.zeros_like, params), gradients),
+        init=lambda params: jax.tree.map(jnp.zeros_like, params), update=update
     )
     return Optimizers(dense, KeepGradient(), optax.constant_schedule(0.0))
 

@@ -48,8 +48,10 @@ class Route:
 
 
 def agreed_rounds(request: Request, capacity: Capacity) -> Int[Array, ""] | int:
-    """Rounds that the most demanding device of the mesh needs; 1 at trace time where one always
-    suffices, so that the loop over rounds disappears from the program."""
+    """Rounds that the most demanding device of the mesh needs.
+
+    A plain 1 where one always suffices, so that the loop over rounds disappears from the program.
+    """
     if capacity.single_round:
         return 1
     if lax.axis_size(BOTH) == 1:
@@ -80,9 +82,7 @@ def _places(road: Route, capacity: Capacity) -> tuple[Int[Array, "S C"], Array]:
     return place_SC, within_C[None, :] < road.count_S[:, None]
 
 
-def ask(
-    rows_K: Int[Array, " K"], road: Route, capacity: Capacity
-) -> Int[Array, "S C"]:
+def ask(rows_K: Int[Array, " K"], road: Route, capacity: Capacity) -> Int[Array, "S C"]:
     """Send each server the numbers of the rows wanted from it.
 
     Returns:

@@ -142,9 +142,7 @@ def _chunks(rows_ND: np.ndarray, scale_N: np.ndarray | None) -> Iterator[np.ndar
         yield chunk_ND
 
 
-def _to_rest(
-    standard_ND: np.ndarray, storage: Storage
-) -> tuple[np.ndarray, np.ndarray | None]:
+def _to_rest(standard_ND: np.ndarray, storage: Storage) -> tuple[np.ndarray, np.ndarray | None]:
     if storage == "float32":
         return standard_ND, None
     if storage == "bfloat16":

@@ -41,9 +41,7 @@ def init_rows(key: Array, mesh: Mesh, n_rows: int, width: int, scale: float) -> 
     return jax.jit(draw, out_shardings=table_sharding(mesh))(key)
 
 
-def pull(
-    row_VE: Float[Array, "V E"], request: Request, capacity: Capacity
-) -> Float[Array, "K E"]:
+def pull(row_VE: Float[Array, "V E"], request: Request, capacity: Capacity) -> Float[Array, "K E"]:
     """The rows of `request`, at the places of its list; unused places are zero. Per device."""
     rounds = exchange.agreed_rounds(request, capacity)
 

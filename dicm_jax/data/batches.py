@@ -17,7 +17,7 @@ import functools
 import numpy as np
 
 from dicm_jax.ams.keys import PADDING
-from dicm_jax.data.schema import ClickLog, GroupedImpressions
+from dicm_jax.data.schema import ClickLog, GroupedImpressions, IdField
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +84,7 @@ class FieldStack:
             return np.full(items.shape, PADDING, np.int32)
         return self.behavior_key_N[items]
 
-    def _starts(self, fields) -> np.ndarray:
+    def _starts(self, fields: tuple[IdField, ...]) -> np.ndarray:
         return np.array([self.start[field.vocabulary] for field in fields], np.int32)
 
     def _behavior_keys(self, log: ClickLog) -> np.ndarray | None:
@@ -148,8 +148,10 @@ class BatchSource:
 
     @functools.lru_cache(maxsize=2)  # noqa: B019  (a source lives as long as its run)
     def _epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """An epoch's order of groups, where each of them ends in the stream of impressions that
-        this order gives, and the bounds of the lanes in that stream."""
+        """An epoch's order of groups, their ends and the bounds of the lanes.
+
+        Ends and bounds are places in the stream of impressions that this order gives.
+        """
         order = np.arange(self.split.n_groups)
         if self.seed is not None:
             order = np.random.default_rng((self.seed, epoch)).permutation(order)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
+from dicm_jax.nn.chunked import in_chunks
 from dicm_jax.nn.prelu import PReLU, he_normal
 
 Interaction = Literal["concat", "product"]
@@ -91,8 +92,10 @@ class ActivationUnit(nnx.Module):
 
 
 def as_they_are(weight_BL: Float[Array, "B L"], mask_BL: Bool[Array, "B L"]) -> Array:
-    """Weights without normalisation: how many behaviors matter stays visible (as in DIN, which the
-    paper follows)."""
+    """Weights without normalisation: how many behaviors matter stays visible.
+
+    The paper follows DIN in this.
+    """
     return jnp.where(mask_BL, weight_BL, 0.0)
 
 
@@ -148,14 +151,16 @@ def sum_pooling(
 
 
 class MultiQueryAttentivePooling(nnx.Module):
-    """Attentive pooling once per query, side by side (paper section 5.2): the ad's image asks for
-    one relevance, its IDs (category) for another.
+    """Attentive pooling once per query, side by side (paper section 5.2).
+
+    The ad's image asks for one relevance, its IDs (category) for another.
 
     Args:
       key_width: ``E``.
       query_widths: width of each query.
       widths, interaction, normalizer, rngs: as for `AttentivePooling`. The product needs a query
         as wide as the behaviors; queries of other widths are concatenated only.
+      chunk: impressions attended to at a time.
     """
 
     def __init__(
@@ -166,8 +171,10 @@ class MultiQueryAttentivePooling(nnx.Module):
         *,
         interaction: Interaction,
         normalizer: Normalizer,
+        chunk: int = 256,
         rngs: nnx.Rngs,
     ):
+        self.chunk = chunk
         self.poolings = nnx.List(
             [
                 AttentivePooling(
@@ -190,10 +197,12 @@ class MultiQueryAttentivePooling(nnx.Module):
         group_B: Int[Array, " B"],
     ) -> Float[Array, "B width"]:
         """Pool once for each query; the output is ``E`` wide for each."""
-        pooled = [
-            pooling(behavior_GLE, mask_GL, query_BQ, group_B)
-            for pooling, query_BQ in zip(self.poolings, queries, strict=True)
-        ]
-        return jnp.concatenate(pooled, axis=-1)
 
+        def pool(group_B: Array, *queries: Array) -> Array:
+            pooled = [
+                pooling(behavior_GLE, mask_GL, query_BQ, group_B)
+                for pooling, query_BQ in zip(self.poolings, queries, strict=True)
+            ]
+            return jnp.concatenate(pooled, axis=-1)
 
+        return in_chunks(pool, self.chunk, group_B, *queries)

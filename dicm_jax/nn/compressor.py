@@ -10,9 +10,11 @@ Shape legend
     N   rows      D   content width      H   width of a hidden layer      E   embedding width
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax import lax
@@ -33,7 +35,7 @@ def _unit_mean_square(x_NE: Array) -> Array:
     return x_NE * lax.rsqrt(jnp.mean(jnp.square(x_NE), axis=-1, keepdims=True) + 1e-6)
 
 
-def _small_glorot() -> nnx.initializers.Initializer:
+def _small_glorot() -> jax.nn.initializers.Initializer:
     # Vectors of size one, summed over tens of behaviors, drown the ID rows: the first steps then
     # go into shrinking them (measured on the built-in world: .68 GAUC instead of .72).
     return nnx.initializers.variance_scaling(0.1**2, "fan_avg", "normal")
@@ -73,12 +75,10 @@ class Compressor(nnx.Module):
         self.hidden = nnx.List(
             [
                 nnx.Linear(fan_in, fan_out, kernel_init=he_normal(), rngs=rngs)
-                for fan_in, fan_out in zip(hidden[:-1], hidden[1:], strict=True)
+                for fan_in, fan_out in itertools.pairwise(hidden)
             ]
         )
-        self.output = nnx.Linear(
-            hidden[-1], width, kernel_init=_small_glorot(), rngs=rngs
-        )
+        self.output = nnx.Linear(hidden[-1], width, kernel_init=_small_glorot(), rngs=rngs)
 
     def __call__(self, rows: ContentRows) -> Float[Array, "N E"]:
         """Vectors of frozen rows. The factor of an int8 row is applied behind the wide product."""
@@ -91,9 +91,7 @@ class Compressor(nnx.Module):
         return self.normalize(self.output(x_NH))
 
 
-def start_from_directions(
-    compressor: Compressor, directions_DH: Float[Array, "D H"]
-) -> None:
+def start_from_directions(compressor: Compressor, directions_DH: Float[Array, "D H"]) -> None:
     """Set a compressor to the linear map onto given directions, in place.
 
     Hidden layers start as the identity on their first channels and PReLU slopes at 1, so the output

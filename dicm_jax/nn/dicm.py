@@ -48,6 +48,7 @@ class NetSpec:
       normalizer: what becomes of attention weights.
       match: whether the head also sees the product of the ad's image and the behaviors pooled for
         it, element by element: how well the ad's look fits what the user clicked.
+      attention_chunk: impressions attended to at a time.
       head_widths: hidden widths of the head.
     """
 
@@ -61,6 +62,7 @@ class NetSpec:
     interaction: Interaction = "concat"
     normalizer: Normalizer = "none"
     match: bool = False
+    attention_chunk: int = 256
     head_widths: tuple[int, ...] = (200, 80)
 
     @property
@@ -119,6 +121,7 @@ class DICM(nnx.Module):
                 spec.attention_widths,
                 interaction=spec.interaction,
                 normalizer=spec.normalizer,
+                chunk=spec.attention_chunk,
                 rngs=rngs,
             )
             fan_in += width * (len(self._query_widths()) + spec.matches)

@@ -14,9 +14,7 @@ from jaxtyping import Array, Float
 
 
 @jax.custom_vjp
-def frozen_dot(
-    rows_ND: Array, weights_DH: Float[Array, "D H"]
-) -> Float[Array, "N H"]:
+def frozen_dot(rows_ND: Array, weights_DH: Float[Array, "D H"]) -> Float[Array, "N H"]:
     """``rows @ weights`` in the dtype of `rows`, accumulated in float32.
 
     Args:

@@ -6,7 +6,7 @@ Shape legend
 """
 
 import dataclasses
-from typing import no_type_check
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -32,8 +32,8 @@ class Inputs:
     user_GFE: Float[Array, "G Fu E"]
     impression_BFE: Float[Array, "B Fi E"]
     behavior_id_GLE: Float[Array, "G L E"]
-    ad_image_BE: Float[Array, "B E"] | None
-    behavior_image_GLE: Float[Array, "G L E"] | None
+    ad_image_BE: Any
+    behavior_image_GLE: Any
     behavior_mask_GL: Bool[Array, "G L"]
     group_B: Int[Array, " B"]
 

@@ -26,7 +26,9 @@ class PReLU(nnx.Module):
 
 
 def he_normal() -> jax.nn.initializers.Initializer:
-    """Normal weights with ``std = sqrt(2 / ((1 + slope^2) fan_in))``, which keeps the variance of
-    activations through PReLU layers."""
+    """Normal weights with ``std = sqrt(2 / ((1 + slope^2) fan_in))``.
+
+    They keep the variance of activations through PReLU layers.
+    """
     scale = 2.0 / (1.0 + math.pow(INITIAL_SLOPE, 2))
     return jax.nn.initializers.variance_scaling(scale, "fan_in", "normal")

@@ -109,6 +109,7 @@ def model_spec(config: Config, log: ClickLog, source: BatchSource) -> ModelSpec:
         interaction=settings.interaction,
         normalizer=settings.normalizer,
         match=settings.match,
+        attention_chunk=settings.attention_chunk,
         head_widths=settings.head_widths,
     )
     compressor = CompressorSpec(
@@ -165,7 +166,7 @@ def initial_state(
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        dense_optimizer=moves.dense.init(params),
+        dense_optimizer=moves.dense.init(params),  # pyright: ignore[reportArgumentType]
         ids=moves.rows.init(rows),
     )
     return jax.device_put(state, state_shardings(state, mesh))

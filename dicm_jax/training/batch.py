@@ -22,15 +22,17 @@ from dicm_jax.data.batches import KeyBatch
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Attributes:
-    ids: request for ID rows.
-    content: request for compressed vectors, by embedding model.
-    user_slot_GF, impression_slot_BF, behavior_slot_GL: slots of ID rows.
-    ad_image_slot_B, behavior_image_slot_GL: slots of vectors; None where a model does not look.
-    behavior_mask_GL: True where there is a behavior.
-    group_B: group of each impression, counted on its device.
-    label_B: 1 clicked, 0 not.
-    weight_B: 1 for an impression, 0 for padding.
+    """Samples of one device, or of all of them, planned.
+
+    Attributes:
+      ids: request for ID rows.
+      content: request for compressed vectors, by embedding model.
+      user_slot_GF, impression_slot_BF, behavior_slot_GL: slots of ID rows.
+      ad_image_slot_B, behavior_image_slot_GL: slots of vectors; None where a model does not look.
+      behavior_mask_GL: True where there is a behavior.
+      group_B: group of each impression, counted on its device.
+      label_B: 1 clicked, 0 not.
+      weight_B: 1 for an impression, 0 for padding.
     """
 
     ids: Request
@@ -38,8 +40,8 @@ class Batch:
     user_slot_GF: Leaf
     impression_slot_BF: Leaf
     behavior_slot_GL: Leaf
-    ad_image_slot_B: Leaf | None
-    behavior_image_slot_GL: Leaf | None
+    ad_image_slot_B: Leaf
+    behavior_image_slot_GL: Leaf
     behavior_mask_GL: Leaf
     group_B: Leaf
     label_B: Leaf

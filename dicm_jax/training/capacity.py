@@ -66,9 +66,7 @@ def _bound(places: int, layout: RowLayout, mesh: MeshShape) -> Capacity:
     return Capacity(unique, unique, mesh.server, layout)
 
 
-def _usual(
-    bound: Capacity, requests: list[Request], mesh: MeshShape, factor: float
-) -> Capacity:
+def _usual(bound: Capacity, requests: list[Request], mesh: MeshShape, factor: float) -> Capacity:
     most = max(_most_per_server(request, bound, mesh) for request in requests)
     room = -(-max(1, int(most * factor)) // _ROUND_UP_TO) * _ROUND_UP_TO
     return Capacity(bound.unique, min(room, bound.unique), bound.servers, bound.layout)

@@ -31,13 +31,18 @@ class Events:
         print(json.dumps({"kind": kind, "step": step} | jsonable(values)), file=self._file)
         self._file.flush()
         numbers = {name: float(x) for name, x in values.items() if isinstance(x, int | float)}
-        summary = summary_pb2.Summary(
+        summary = summary_pb2.Summary(  # pyright: ignore[reportAttributeAccessIssue]
             value=[
-                summary_pb2.Summary.Value(tag=f"{kind}/{name}", simple_value=value)
+                summary_pb2.Summary.Value(  # pyright: ignore[reportAttributeAccessIssue]
+                    tag=f"{kind}/{name}", simple_value=value
+                )
                 for name, value in numbers.items()
             ]
         )
-        self._tensorboard.add_event(event_pb2.Event(step=step, summary=summary))
+        event = event_pb2.Event(  # pyright: ignore[reportAttributeAccessIssue]
+            step=step, summary=summary
+        )
+        self._tensorboard.add_event(event)
 
     def __enter__(self) -> "Events":
         return self

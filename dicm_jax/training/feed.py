@@ -47,7 +47,8 @@ def feed(
     """
     if first >= end:
         return
-    dataset = grain.MapDataset.source(_Planned(plan, end))[first:end].to_iter_dataset(
+    batches = grain.MapDataset.source(_Planned(plan, end))  # pyright: ignore[reportArgumentType]
+    dataset = batches[first:end].to_iter_dataset(
         grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=max(prefetch, THREADS))
     )
     for batch in dataset:

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dicm_jax.ams.content import Embed
+from dicm_jax.ams.feature_table import ContentRows
 from dicm_jax.nn.compressor import Compressor, OutputNorm, start_from_directions
 from dicm_jax.nn.dicm import DICM, NetSpec
 from dicm_jax.nn.inputs import Inputs, place
@@ -149,7 +150,7 @@ def click_loss(
 
 
 def _embed_with(graph: nnx.GraphDef) -> Embed:
-    def embed(params, rows):
+    def embed(params: Any, rows: ContentRows) -> Array:
         return nnx.merge(graph, params)(rows)
 
     return embed

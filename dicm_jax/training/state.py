@@ -33,11 +33,13 @@ class Params:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Attributes:
-    step: steps taken.
-    params: dense parameters.
-    dense_optimizer: what Optax keeps for them.
-    ids: the ID table, with what the row-sparse optimiser keeps for each row.
+    """All that a step changes.
+
+    Attributes:
+      step: steps taken.
+      params: dense parameters.
+      dense_optimizer: what Optax keeps for them.
+      ids: the ID table, with what the row-sparse optimiser keeps for each row.
     """
 
     step: Int[Array, ""]

@@ -95,7 +95,7 @@ def make_train_step(
         ids_KE, vectors = _pull(model, capacities, state, features, batch, total)
         with jax.named_scope("worker"):
 
-            def loss_of(net_params, ids_KE, vectors):
+            def loss_of(net_params: Any, ids_KE: Array, vectors: dict[str, Array]) -> Array:
                 logits_B2 = model.logits(net_params, ids_KE, vectors, batch)
                 return click_loss(logits_B2, batch.label_B, batch.weight_B) / total
 
@@ -103,14 +103,11 @@ def make_train_step(
                 state.params.net, ids_KE, vectors
             )
         g_embedders = _push_vectors(model, capacities, state, features, batch, g_vectors)
-        # Optax counts steps in integers and multiplies them with floats, which the strict
-        # promotion that everything else is tested under forbids.
-        with jax.named_scope("update_dense"), jax.numpy_dtype_promotion("standard"):
+        with jax.named_scope("update_dense"):
             gradients = _sum_over_devices(Params(g_embedders, g_net))
-            updates, dense_optimizer = optimizers.dense.update(
-                gradients, state.dense_optimizer, state.params
+            params, dense_optimizer = _move_dense(
+                optimizers.dense, gradients, state.dense_optimizer, state.params
             )
-            params = optax.apply_updates(state.params, updates)
         with jax.named_scope("push_ids"):
             update_rows = optimizers.rows.at(state.step, optimizers.row_schedule(state.step))
             request = after(batch.ids, g_ids_KE, *jax.tree.leaves(gradients))
@@ -165,6 +162,7 @@ def _pull(
         ids_KE = id_table.pull(state.ids["row"], after(batch.ids, done), capacities.ids)
     vectors, done = {}, ids_KE
     for name, request in batch.content.items():
+        assert features is not None  # images are asked for only where there is a table of them
         with jax.named_scope(f"pull_vectors_{name}"):
             done = vectors[name] = content.pull(
                 model.embed[name],
@@ -187,6 +185,7 @@ def _push_vectors(
     """This device's share of the gradients of the embedding models."""
     pushed = {}
     for name, gradients_KE in gradients.items():
+        assert features is not None
         done = [gradients_KE, *jax.tree.leaves(pushed)]
         with jax.named_scope(f"push_vectors_{name}"):
             pushed[name] = content.push(
@@ -205,6 +204,17 @@ def _sum_over_devices(gradients: Params) -> Params:
         return lax.psum(gradients, BOTH)
     net = after(gradients.net, *jax.tree.leaves(gradients.embedders))
     return lax.psum(Params(gradients.embedders, net), BOTH)
+
+
+def _move_dense(
+    optimizer: optax.GradientTransformation, gradients: Any, kept: Any, params: Any
+) -> tuple[Any, Any]:
+    """New parameters, and what the optimizer keeps for the next step."""
+    # Optax counts steps in integers and multiplies them with floats, which the strict promotion
+    # that everything else is tested under forbids.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, kept = optimizer.update(gradients, kept, params)
+        return optax.apply_updates(params, updates), kept
 
 
 def _report(
@@ -240,4 +250,3 @@ def named_leaves(params: Any) -> list[tuple[str, Array]]:
 
 def _squares(x: Array) -> Array:
     return jnp.sum(jnp.square(x))
-

@@ -124,7 +124,7 @@ def exchanged(request) -> Exchanged:
     table = {"row": row_VE, "updates": np.zeros((LAYOUT.n_rows, 1), np.int32)}
     ids_KE, vectors_KE, table, g_params = sharded(
         jax.device_put(table, table_sharding(mesh)),
-        jax.device_put(FeatureTable(stored_VD, None), table_sharding(mesh)),
+        FeatureTable(jax.device_put(stored_VD, table_sharding(mesh)), None),
         params,
         jax.device_put(Request(rows_NK.reshape(-1), rounds_N), batch_sharding(mesh)),
         jax.device_put(gradients_NKE.reshape(-1, EMBEDDING_WIDTH), batch_sharding(mesh)),

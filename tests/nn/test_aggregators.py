@@ -22,7 +22,7 @@ KINDS = [(i, n) for i in ("concat", "product") for n in ("none", "softmax")]
 every_kind = pytest.mark.parametrize(("interaction", "normalizer"), KINDS)
 
 
-def pooling(interaction: str = "concat", normalizer: str = "none") -> AttentivePooling:
+def pooling(interaction: Any = "concat", normalizer: Any = "none") -> AttentivePooling:
     """Attentive pooling with parameters that are all away from their start."""
     module = AttentivePooling(
         E, Q, (7, 4), interaction=interaction, normalizer=normalizer, rngs=nnx.Rngs(0)
@@ -124,8 +124,9 @@ def test_the_order_of_behaviors_changes_nothing(inputs, interaction, normalizer)
 def test_equal_weights_make_it_sum_pooling(inputs):
     module = pooling()
     output = module.unit.output
-    output.kernel[...] = jnp.zeros_like(output.kernel[...])
-    output.bias[...] = jnp.ones_like(output.bias[...])
+    output.kernel[...] = jnp.zeros((4, 1))
+    assert output.bias is not None
+    output.bias[...] = jnp.ones(1)
     summed_BE = sum_pooling(inputs["behavior_GLE"], inputs["mask_GL"])[inputs["group_B"]]
     np.testing.assert_allclose(module(**inputs), summed_BE, rtol=1e-6, atol=1e-6)
 
