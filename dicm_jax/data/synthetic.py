@@ -2,20 +2,20 @@
 
 A small shop is simulated day by day with NumPy alone. What there is to learn, and from where:
 
-*Items* have a *look*, a point of ``look_dims`` dimensions near the center of one of a few styles.
+*Items* have a *look*, a point of ``2 * look_planes`` dims near the center of one of a few styles.
 Nothing but the photo shows the look. A photo is taken in one of ``scenes`` scenes (on a model,
-laid flat, close up ...), and each scene shows the look through its own rotation ``R``: the same
-look excites other channels in another scene. The content row is a sparse, non-negative, far from
-centered response, like a CNN's after ReLU, in which pose, light and background (the nuisance)
+laid flat, close up), and scene ``m`` turns each plane of the look by ``m / scenes`` of a full turn:
+the same look excites other channels in another scene. The content row is a sparse, non-negative,
+far from centered response, like a CNN's after ReLU, in which nuisances (pose, light, background)
 have more variance than the look::
 
-    x_d = relu(look_gain * <a_d, R_scene look> + scene_gain * b_d[scene]
+    x_d = relu(look_gain * <a_d, turned look> + scene_gain * b_d[scene]
                + nuisance_gain * <c_d, nuisance> + noise_gain * eps - threshold_d)
 
 A channel ``d`` answers to the look (``a_d``), to the scene (``b_d``) or to neither, never to both.
-A linear map of the row therefore sees the look turned by an unknown rotation, and can at best undo
-the average rotation. To recover the look, scene and turned look have to be *multiplied*: a
-compressor with hidden layers can, a linear one cannot.
+A linear map of the row therefore sees the look turned by an unknown angle, and can at best undo
+the average turn. To recover the look, scene and turned look have to be *multiplied*: a compressor
+with hidden layers can, a linear one cannot.
 
 *Users* have a taste, a direction in look space made of one to three styles, and habits: favorite
 categories and brands, a usual price level. The log names no user; the taste stands only in the
@@ -34,10 +34,11 @@ the same process, from the history days on.
 
 Shape legend
     N   items               U   users               D   content width
-    K   look dims           S   styles              M   scenes
-    Q   nuisance dims       C   favorites           P   photos (rows of the table)
+    K   look dims           A   look planes         M   scenes
+    S   styles              Q   nuisance dims       P   photos (rows of the table)
     G   groups (visits)     B   impressions         H   behaviors over all groups
-    F   ID fields of one level                      T   days
+    C   favorites of one user, or clicks            F   ID fields of one level
+    T   days                J   all causes of a channel: look, scene and nuisance
 """
 
 import dataclasses
@@ -102,11 +103,11 @@ class WorldConfig:
     popularity_exponent: float = 0.6  # exposure ~ rank ** -exponent; in [0, 3], Zipf's law is 1
 
     content_width: int = 4096  # channels of a content row, >= 16
-    look_dims: int = 6  # dimensions, >= 1
+    look_planes: int = 3  # planes of the look, two dims each, >= 1
     styles: int = 12  # clusters of looks, >= 3
     style_spread: float = 0.8  # standard deviation within a style over that of centers; >= 0
-    scenes: int = 3  # scenes of photos, each with its own rotation of the look; >= 1
-    main_scene_share: float = 0.5  # share of photos in scene 0, the others alike; in [0, 1]
+    scenes: int = 3  # count, >= 1
+    main_scene_share: float = 0.5  # share of scene 0, which turns nothing; the rest alike; in [0, 1]
     nuisance_dims: int = 12  # dimensions, >= 1
     look_gain: float = 2.0  # channel units, >= 0
     scene_gain: float = 3.0  # channel units, >= 0
@@ -156,6 +157,11 @@ class WorldConfig:
             )
 
     @property
+    def look_dims(self) -> int:
+        """Dims of the look, two for each plane."""
+        return 2 * self.look_planes
+
+    @property
     def days(self) -> int:
         """All days of the simulation: history, train, test."""
         return self.history_days + self.train_days + self.test_days
@@ -169,7 +175,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lifetime_days": (0.1, _ANY),
     "popularity_exponent": (0, 3),
     "content_width": (16, _ANY),
-    "look_dims": (1, _ANY),
+    "look_planes": (1, _ANY),
     "styles": (3, _ANY),
     "scenes": (1, _ANY),
     "main_scene_share": (0, 1),
@@ -281,14 +287,13 @@ def _make_catalog(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Ge
     style_N = np.where(rng.random(n) < 0.5, house_style_R[brand_N], own_style_N)
     spread_NK = rng.standard_normal((n, config.look_dims)) * config.style_spread
     look_NK = (centers_SK[style_N] + spread_NK) / np.sqrt(1 + config.style_spread**2)
-    look_NK = (look_NK - look_NK.mean(0)) / look_NK.std(0)
-    other_share = (1 - config.main_scene_share) / max(config.scenes - 1, 1)
-    share_M = np.full(config.scenes, other_share)
-    share_M[0] = config.main_scene_share if config.scenes > 1 else 1.0
+    look_NK = _whiten(look_NK)
+    other_scene_N = rng.integers(1, config.scenes, size=n) if config.scenes > 1 else np.zeros(n, int)
+    in_main_scene_N = rng.random(n) < config.main_scene_share
     has_photo_N = rng.random(n) >= config.no_image_share
     return Catalog(
         look_NK=look_NK,
-        scene_N=rng.choice(config.scenes, size=n, p=share_M),
+        scene_N=np.where(in_main_scene_N, 0, other_scene_N),
         category_N=rng.integers(config.categories, size=n),
         brand_N=brand_N,
         price_N=rng.integers(config.price_levels, size=n),
@@ -341,12 +346,13 @@ def _take_photos(config: WorldConfig, catalog: Catalog, rng: np.random.Generator
     width = config.content_width
     has_photo_N = catalog.image_N != NO_IMAGE
     scene_P = catalog.scene_N[has_photo_N]
-    turned_PK = np.einsum("pij,pj->pi", _turns(config, rng)[scene_P], catalog.look_NK[has_photo_N])
+    turned_PK = _turn(config, catalog.look_NK[has_photo_N], scene_P)
     kind_D = rng.random(width)
     look_DK = _unit(rng.standard_normal((width, config.look_dims)))
     look_DK *= config.look_gain * (kind_D < LOOK_CHANNELS)[:, None]
+    is_scene_D = (kind_D >= LOOK_CHANNELS) & (kind_D < LOOK_CHANNELS + SCENE_CHANNELS)
     scene_DM = rng.standard_normal((width, config.scenes)) * config.scene_gain
-    scene_DM *= ((kind_D >= LOOK_CHANNELS) & (kind_D < LOOK_CHANNELS + SCENE_CHANNELS))[:, None]
+    scene_DM *= is_scene_D[:, None]
     nuisance_DQ = _unit(rng.standard_normal((width, config.nuisance_dims))) * config.nuisance_gain
     threshold_D = rng.uniform(0.0, 1.0, width) * np.sqrt(config.nuisance_gain**2 + 0.5)
     n = len(scene_P)
@@ -367,15 +373,13 @@ def _take_photos(config: WorldConfig, catalog: Catalog, rng: np.random.Generator
     return Features(rows_VD=rows_PD, scale_V=scale_P)
 
 
-def _turns(config: WorldConfig, rng: np.random.Generator) -> np.ndarray:
-    """The rotation of each scene: ``m / scenes`` of a full turn in random planes, ``[M, K, K]``."""
-    basis_KK = np.linalg.qr(rng.standard_normal((config.look_dims, config.look_dims)))[0]
-    turn_MKK = np.zeros((config.scenes, config.look_dims, config.look_dims))
-    for m in range(config.scenes):
-        cos, sin = np.cos(2 * np.pi * m / config.scenes), np.sin(2 * np.pi * m / config.scenes)
-        plane_KK = np.kron(np.eye(config.look_dims // 2), np.array([[cos, -sin], [sin, cos]]))
-        turn_MKK[m] = basis_KK @ plane_KK @ basis_KK.T
-    return turn_MKK
+def _turn(config: WorldConfig, look_NK: np.ndarray, scene_N: np.ndarray) -> np.ndarray:
+    """The look as its scene shows it: each plane, dims ``2a`` and ``2a + 1``, turned alike."""
+    angle_N = 2 * np.pi * scene_N / config.scenes
+    cos_N1, sin_N1 = np.cos(angle_N)[:, None], np.sin(angle_N)[:, None]
+    x_NA, y_NA = look_NK[:, 0::2], look_NK[:, 1::2]
+    turned_NA2 = np.stack([cos_N1 * x_NA - sin_N1 * y_NA, sin_N1 * x_NA + cos_N1 * y_NA], axis=-1)
+    return turned_NA2.reshape(look_NK.shape)
 
 
 def _run_days(
@@ -584,6 +588,15 @@ def _bucket(count: np.ndarray) -> np.ndarray:
     """``floor(log2(count + 1))``, at most the last bucket."""
     exact = np.frexp(count + 1.0)[1] - 1
     return np.minimum(exact, BUCKETS - 1)
+
+
+def _whiten(look_NK: np.ndarray) -> np.ndarray:
+    """Mean zero and covariance one, so that worlds of different seeds are equally hard."""
+    centered_NK = look_NK - look_NK.mean(0)
+    covariance_KK = np.einsum("ni,nj->ij", centered_NK, centered_NK) / len(look_NK)
+    variance_K, axes_KK = np.linalg.eigh(covariance_KK)
+    whitening_KK = (axes_KK / np.sqrt(variance_K)) @ axes_KK.T
+    return np.einsum("ni,ij->nj", centered_NK, whitening_KK)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

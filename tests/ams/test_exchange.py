@@ -9,6 +9,7 @@ Shape legend
 """
 
 import dataclasses
+import itertools
 from typing import Any
 
 import jax
@@ -83,7 +84,7 @@ class Exchanged:
 
 @pytest.fixture(
     scope="module",
-    params=[(mesh, capacity) for mesh in MESHES for capacity in CAPACITIES],
+    params=[*itertools.product(MESHES, (CAPACITIES[0], CAPACITIES[-1])), ((2, 4), CAPACITIES[1])],
     ids=lambda param: f"{param[0][0]}x{param[0][1]}-{param[1]}",
 )
 def exchanged(request) -> Exchanged:

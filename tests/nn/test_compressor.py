@@ -72,7 +72,7 @@ def test_bfloat16_is_near_float32(rows_ND):
 def test_normalised_vectors_have_a_mean_square_of_one(rows_ND):
     embed, params = split(output_norm="rms")
     vectors_NE = embed(params, ContentRows(rows_ND, None))
-    np.testing.assert_allclose(np.mean(np.square(vectors_NE), axis=1), 1, rtol=1e-4)
+    np.testing.assert_allclose(np.mean(np.square(vectors_NE), axis=1), 1, rtol=1e-3)
 
 
 def test_directions_give_the_coordinates_along_them(rows_ND):
