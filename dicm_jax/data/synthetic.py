@@ -118,6 +118,7 @@ class WorldConfig:
     users: int = 3300  # count, >= 10
     newcomer_share: float = 0.2  # share of users who join after the first day; in [0, 1]
     activity_spread: float = 0.8  # standard deviation of the log of visits per day; in [0, 3]
+    profile_taste_share: float = 0.3  # share of taste that gender and age band set; in [0, 1]
     profile_truth: float = 0.7  # share of declared fields that are true, not random; in [0, 1]
 
     history_days: int = 30  # days before the train split, whose clicks are only behaviors; >= 0
@@ -184,6 +185,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "users": (10, _ANY),
     "newcomer_share": (0, 1),
     "activity_spread": (0, 3),
+    "profile_taste_share": (0, 1),
     "profile_truth": (0, 1),
     "train_days": (1, _ANY),
     "test_days": (1, _ANY),
@@ -308,12 +310,16 @@ def _make_catalog(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Ge
 def _make_people(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Generator) -> People:
     n = config.users
     gender_U = rng.integers(GENDERS, size=n)
-    # One to three styles, twice as often among those of the user's gender.
-    affinity_US = 1.0 + (np.arange(config.styles) % GENDERS == gender_U[:, None])
-    order_US = np.argsort(rng.exponential(size=affinity_US.shape) / affinity_US, axis=1)
+    age_band_U = rng.integers(AGE_BANDS, size=n)
+    order_US = np.argsort(rng.random((n, config.styles)), axis=1)
     weight_UC = rng.dirichlet(np.ones(3), size=n)
     weight_UC *= np.arange(3) < rng.integers(1, 4, size=n)[:, None]
-    taste_UK = (weight_UC[:, :, None] * centers_SK[order_US[:, :3]]).sum(1)
+    own_UK = _unit((weight_UC[:, :, None] * centers_SK[order_US[:, :3]]).sum(1))
+    of_gender_GK = rng.standard_normal((GENDERS, config.look_dims))
+    of_age_AK = rng.standard_normal((AGE_BANDS, config.look_dims))
+    common_UK = _unit(of_gender_GK[gender_U] + of_age_AK[age_band_U])
+    share = config.profile_taste_share
+    taste_UK = np.sqrt(1 - share) * own_UK + np.sqrt(share) * common_UK
     rate_U = np.exp(config.activity_spread * rng.standard_normal(n))
     newcomer_U = rng.random(n) < config.newcomer_share
     categories_UC = rng.integers(config.categories, size=(n, 2))
@@ -325,7 +331,7 @@ def _make_people(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Gen
 
     profile = (
         gender_U,
-        rng.integers(AGE_BANDS, size=n),
+        age_band_U,
         declared(categories_UC[:, 0], config.categories),
         declared(brands_UC[:, 0], config.brands),
         declared(price_U, config.price_levels),
