@@ -95,7 +95,9 @@ class OptimizerConfig:
     schedule: Literal["staircase", "cosine"] = setting(
         "staircase", "of all rates; the paper's decay, or half a cosine to zero over the run"
     )
-    decay_rate: float = setting(0.9, "factor on the rates every decay_steps (staircase)", above=0, at_most=1)
+    decay_rate: float = setting(
+        0.9, "factor on the rates every decay_steps (staircase)", above=0, at_most=1
+    )
     decay_steps: int = setting(24_000, "steps", at_least=1)
     b1: float = setting(0.9, "decay of Adam's first moment, in [0, 1)", at_least=0, below=1)
     b2: float = setting(0.999, "decay of Adam's second moment, in [0, 1)", at_least=0, below=1)

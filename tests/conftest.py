@@ -5,14 +5,14 @@ pytest installs after reading this file.
 """
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 # Read when jax is first imported, and inherited by the processes that tests start.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Programs that several tests, or the processes they start, compile alike are compiled once.
-_CACHE = tempfile.TemporaryDirectory(prefix="dicm_jax_compiled_")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _CACHE.name)
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="dicm_jax_compiled_"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 
 import jax
@@ -39,3 +39,10 @@ def hm_folder() -> Path:
             f"no H&M log in {HM_FOLDER}; name its folder in DICM_HM_FOLDER to run this test"
         )
     return HM_FOLDER
+
+
+def pytest_unconfigure() -> None:
+    """Remove the compiled programs, unless somebody else chose where they lie."""
+    cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
+    if cache.name.startswith("dicm_jax_compiled_"):
+        shutil.rmtree(cache, ignore_errors=True)

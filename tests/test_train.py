@@ -166,6 +166,10 @@ def test_sigterm_saves_and_exits_with_75(tmp_path):
         (["train.batch_size=100"], "100 impressions cannot be cut into train.lanes=8 equal"),
         (["model.query_fields=colour"], "names 'colour', which is no field of log"),
         (["model.compressor_widths=16,8"], "ends in 8, but model.embedding_width is 12"),
+        (
+            ["model.images=behavior", "model.query_fields=()"],
+            r"model.query_fields=\(\): attention over behaviors has no query",
+        ),
         (["optimizer.learning_rat=1"], "did you mean"),
         (["model.compressor_init=pca", "model.compressor_widths=64,8,12"], "span 37 directions"),
     ],

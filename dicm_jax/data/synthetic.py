@@ -104,10 +104,13 @@ class WorldConfig:
 
     content_width: int = 4096  # channels of a content row, >= 16
     look_planes: int = 3  # planes of the look, two dims each, >= 1
+    look_decay: float = 0.5  # variance of a dim of the look over the one before; in [0.01, 1]
     styles: int = 12  # clusters of looks, >= 3
     style_spread: float = 0.8  # standard deviation within a style over that of centers; >= 0
     scenes: int = 3  # count, >= 1
-    main_scene_share: float = 0.5  # share of scene 0, which turns nothing; the rest alike; in [0, 1]
+    main_scene_share: float = (
+        0.5  # share of scene 0, which turns nothing; the rest alike; in [0, 1]
+    )
     nuisance_dims: int = 12  # dimensions, >= 1
     look_gain: float = 2.0  # channel units, >= 0
     scene_gain: float = 3.0  # channel units, >= 0
@@ -118,7 +121,7 @@ class WorldConfig:
     users: int = 3300  # count, >= 10
     newcomer_share: float = 0.2  # share of users who join after the first day; in [0, 1]
     activity_spread: float = 0.8  # standard deviation of the log of visits per day; in [0, 3]
-    profile_taste_share: float = 0.3  # share of taste that gender and age band set; in [0, 1]
+    profile_taste_share: float = 0.2  # share of taste that gender and age band set; in [0, 1]
     profile_truth: float = 0.7  # share of declared fields that are true, not random; in [0, 1]
 
     history_days: int = 30  # days before the train split, whose clicks are only behaviors; >= 0
@@ -131,8 +134,8 @@ class WorldConfig:
     max_behaviors: int = 50  # newest clicks kept as behaviors, >= 1
 
     click_rate: float = 0.2  # mean click probability that the bias aims at; in [0.001, 0.999]
-    taste_gain: float = 1.2  # logit, >= 0
-    appeal_gain: float = 0.6  # logit, >= 0
+    taste_gain: float = 1.1  # logit, >= 0
+    appeal_gain: float = 0.9  # logit, >= 0
     category_gain: float = 0.8  # logit, >= 0
     brand_gain: float = 0.8  # logit, >= 0
     price_gain: float = 0.5  # logit, >= 0
@@ -176,6 +179,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lifetime_days": (0.1, _ANY),
     "popularity_exponent": (0, 3),
     "content_width": (16, _ANY),
+    "look_decay": (0.01, 1),
     "look_planes": (1, _ANY),
     "styles": (3, _ANY),
     "scenes": (1, _ANY),
@@ -250,7 +254,7 @@ class World:
 
 
 def generate(config: WorldConfig) -> ClickLog:
-    """The log of the world of `config`; the same arrays for the same config, NumPy and machine type.
+    """The log of the world of `config`; the same for the same config, NumPy and machine type.
 
     No BLAS routine is used, so that the number of threads cannot change a bit.
 
@@ -269,7 +273,8 @@ def simulate(config: WorldConfig) -> World:
     catalog_rng, people_rng, photo_rng, visit_rng = (
         np.random.default_rng(seed) for seed in np.random.SeedSequence(config.seed).spawn(4)
     )
-    centers_SK = catalog_rng.standard_normal((config.styles, config.look_dims))
+    centers_SK = _whiten(catalog_rng.standard_normal((config.styles, config.look_dims)))
+    centers_SK *= _look_spectrum(config)
     catalog = _make_catalog(config, centers_SK, catalog_rng)
     people = _make_people(config, centers_SK, people_rng)
     return World(
@@ -287,10 +292,12 @@ def _make_catalog(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Ge
     house_style_R = rng.integers(config.styles, size=config.brands)
     own_style_N = rng.integers(config.styles, size=n)
     style_N = np.where(rng.random(n) < 0.5, house_style_R[brand_N], own_style_N)
-    spread_NK = rng.standard_normal((n, config.look_dims)) * config.style_spread
-    look_NK = (centers_SK[style_N] + spread_NK) / np.sqrt(1 + config.style_spread**2)
-    look_NK = _whiten(look_NK)
-    other_scene_N = rng.integers(1, config.scenes, size=n) if config.scenes > 1 else np.zeros(n, int)
+    spread_NK = rng.standard_normal((n, config.look_dims)) * _look_spectrum(config)
+    look_NK = centers_SK[style_N] + config.style_spread * spread_NK
+    look_NK /= np.sqrt(1 + config.style_spread**2)
+    other_scene_N = (
+        rng.integers(1, config.scenes, size=n) if config.scenes > 1 else np.zeros(n, int)
+    )
     in_main_scene_N = rng.random(n) < config.main_scene_share
     has_photo_N = rng.random(n) >= config.no_image_share
     return Catalog(
@@ -300,7 +307,7 @@ def _make_catalog(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Ge
         brand_N=brand_N,
         price_N=rng.integers(config.price_levels, size=n),
         quality_N=rng.standard_normal(n),
-        appeal_N=(look_NK * _unit(rng.standard_normal(config.look_dims))).sum(-1),
+        appeal_N=_standard((look_NK * rng.standard_normal(config.look_dims)).sum(-1)),
         exposure_N=(1.0 + rng.permutation(n)) ** -config.popularity_exponent,
         born_N=np.floor(rng.uniform(-config.lifetime_days, config.days, n)).astype(np.int64),
         image_N=np.where(has_photo_N, np.cumsum(has_photo_N) - 1, NO_IMAGE).astype(np.int32),
@@ -315,9 +322,10 @@ def _make_people(config: WorldConfig, centers_SK: np.ndarray, rng: np.random.Gen
     weight_UC = rng.dirichlet(np.ones(3), size=n)
     weight_UC *= np.arange(3) < rng.integers(1, 4, size=n)[:, None]
     own_UK = _unit((weight_UC[:, :, None] * centers_SK[order_US[:, :3]]).sum(1))
-    of_gender_GK = rng.standard_normal((GENDERS, config.look_dims))
-    of_age_AK = rng.standard_normal((AGE_BANDS, config.look_dims))
-    common_UK = _unit(of_gender_GK[gender_U] + of_age_AK[age_band_U])
+    of_gender_GK = rng.standard_normal((GENDERS, config.look_dims)) * _look_spectrum(config)
+    of_age_AK = rng.standard_normal((AGE_BANDS, config.look_dims)) * _look_spectrum(config)
+    common_UK = (of_gender_GK - of_gender_GK.mean(0))[gender_U]
+    common_UK = _unit(common_UK + (of_age_AK - of_age_AK.mean(0))[age_band_U])
     share = config.profile_taste_share
     taste_UK = np.sqrt(1 - share) * own_UK + np.sqrt(share) * common_UK
     rate_U = np.exp(config.activity_spread * rng.standard_normal(n))
@@ -377,6 +385,12 @@ def _take_photos(config: WorldConfig, catalog: Catalog, rng: np.random.Generator
         scale_P[rows] = np.maximum(x_PD.max(1), 1e-6) / 255
         rows_PD[rows] = np.rint(x_PD / scale_P[rows, None])
     return Features(rows_VD=rows_PD, scale_V=scale_P)
+
+
+def _look_spectrum(config: WorldConfig) -> np.ndarray:
+    """Standard deviation of each dim of the look, ``[K]``; their mean square is one."""
+    variance_K = config.look_decay ** np.arange(config.look_dims)
+    return np.sqrt(variance_K / variance_K.mean())
 
 
 def _turn(config: WorldConfig, look_NK: np.ndarray, scene_N: np.ndarray) -> np.ndarray:
@@ -596,13 +610,17 @@ def _bucket(count: np.ndarray) -> np.ndarray:
     return np.minimum(exact, BUCKETS - 1)
 
 
-def _whiten(look_NK: np.ndarray) -> np.ndarray:
+def _whiten(center_SK: np.ndarray) -> np.ndarray:
     """Mean zero and covariance one, so that worlds of different seeds are equally hard."""
-    centered_NK = look_NK - look_NK.mean(0)
-    covariance_KK = np.einsum("ni,nj->ij", centered_NK, centered_NK) / len(look_NK)
+    centered_SK = center_SK - center_SK.mean(0)
+    covariance_KK = np.einsum("si,sj->ij", centered_SK, centered_SK) / len(center_SK)
     variance_K, axes_KK = np.linalg.eigh(covariance_KK)
-    whitening_KK = (axes_KK / np.sqrt(variance_K)) @ axes_KK.T
-    return np.einsum("ni,ij->nj", centered_NK, whitening_KK)
+    whitening_KK = np.einsum("ik,jk->ij", axes_KK / np.sqrt(variance_K), axes_KK)
+    return np.einsum("si,ij->sj", centered_SK, whitening_KK)
+
+
+def _standard(value: np.ndarray) -> np.ndarray:
+    return (value - value.mean()) / value.std()
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

@@ -11,9 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 
-def in_chunks(
-    function: Callable[..., jax.Array], chunk: int, *arrays_B: jax.Array
-) -> jax.Array:
+def in_chunks(function: Callable[..., jax.Array], chunk: int, *arrays_B: jax.Array) -> jax.Array:
     """``function(*arrays)`` for a function whose rows do not depend on each other.
 
     What a chunk computes on its way is not kept for the backward pass but computed again there:

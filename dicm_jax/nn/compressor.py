@@ -16,6 +16,7 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax import lax
 from jaxtyping import Array, Float
@@ -91,7 +92,9 @@ class Compressor(nnx.Module):
         return self.normalize(self.output(x_NH))
 
 
-def start_from_directions(compressor: Compressor, directions_DH: Float[Array, "D H"]) -> None:
+def start_from_directions(
+    compressor: Compressor, directions_DH: Float[Array | np.ndarray, "D H"]
+) -> None:
     """Set a compressor to the linear map onto given directions, in place.
 
     Hidden layers start as the identity on their first channels and PReLU slopes at 1, so the output

@@ -98,6 +98,11 @@ def model_spec(config: Config, log: ClickLog, source: BatchSource) -> ModelSpec:
             f"model.compressor_widths ends in {settings.compressor_widths[-1]}, but"
             f" model.embedding_width is {settings.embedding_width}: make them equal"
         )
+    if settings.images == "behavior" and not settings.query_fields:
+        raise ConfigError(
+            "model.images='behavior' with model.query_fields=(): attention over behaviors has no"
+            f" query; name ID fields of the impression, of {', '.join(names)}"
+        )
     net = NetSpec(
         user_fields=len(log.fields_of("user")),
         impression_fields=len(names),

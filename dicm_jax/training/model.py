@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -107,7 +108,7 @@ class Model:
 
 
 def build_model(
-    spec: ModelSpec, seed: int, directions_DH: Float[Array, "D H"] | None = None
+    spec: ModelSpec, seed: int, directions_DH: Float[Array | np.ndarray, "D H"] | None = None
 ) -> tuple[Model, Params]:
     """A model and its initial dense parameters, the same for any mesh.
 
