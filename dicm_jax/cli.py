@@ -22,6 +22,9 @@ def run_command(command: Callable[[], int], *, debug: bool) -> int:
     except DicmError as error:
         print(f"error: {error}", file=sys.stderr)
         return FAILED
+    except OSError as error:  # a full disk, a folder that may not be written
+        print(f"error: {error}", file=sys.stderr)
+        return FAILED
     except KeyboardInterrupt:
         print("interrupted: run the same command again to go on", file=sys.stderr)
         return FAILED

@@ -185,6 +185,16 @@ def test_a_mistake_ends_with_one_message(tmp_path, capsys, overrides, message):
     assert re.search(message, error), error
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+
+    def command() -> int:
+        return train(str(ROOT / "configs/dicm.py"), tmp_path / "file" / "run", SMALL)
+
+    assert run_command(command, debug=False) == 1
+    assert re.search(r"error: .*Not a directory.*file", capsys.readouterr().err)
+
+
 def test_nan_stops_with_the_step_and_the_tensor(tmp_path, capsys):
     def command() -> int:
         more = ["optimizer.learning_rate=1e30", "train.steps=12"]
