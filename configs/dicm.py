@@ -24,7 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 1e-3  # per step, the paper's
-    config.optimizer.schedule = "cosine"  # to zero over the run; the paper's needs 24,000 steps
+    config.optimizer.schedule = "cosine"  # to zero over all epochs; the paper's needs 24,000 steps
 
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 1024  # impressions per global batch

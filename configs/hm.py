@@ -36,7 +36,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.learning_rate = 1e-3  # per step, of the net and of ID rows
     config.optimizer.compressor_learning_rate = 1e-4  # per step; more forgets where it started
-    config.optimizer.schedule = "cosine"  # to zero over the run
+    config.optimizer.schedule = "cosine"  # to zero over all epochs
 
     config.train = ml_collections.ConfigDict()
     config.train.batch_size = 1024  # impressions per global batch

@@ -93,7 +93,7 @@ class OptimizerConfig:
         None, "per step, of compressors; None = learning_rate", above=0
     )
     schedule: Literal["staircase", "cosine"] = setting(
-        "staircase", "of all rates; the paper's decay, or half a cosine to zero over the run"
+        "staircase", "of all rates; the paper's decay, or half a cosine to zero over all epochs"
     )
     decay_rate: float = setting(
         0.9, "factor on the rates every decay_steps (staircase)", above=0, at_most=1
@@ -129,7 +129,9 @@ class TrainConfig:
         None, "places for groups in a lane; None = measured on the log", at_least=1
     )
     epochs: int = setting(2, "passes over the train split", at_least=1)
-    steps: int | None = setting(None, "steps to stop after; None = the epochs decide", at_least=1)
+    steps: int | None = setting(
+        None, "steps to stop after, as if cut short; None = all epochs", at_least=1
+    )
     capacity_factor: float = setting(
         1.25,
         "places per owner over the most seen in sampled batches; overflow takes more rounds",

@@ -70,7 +70,7 @@ def fit(
         done = checkpoints.latest() or 0
         directions = None if done else assemble.starting_directions(config, log, spec)
         model, params = build_model(spec, config.train.seed, directions)
-        moves = assemble.optimizers(config.optimizer, total)
+        moves = assemble.optimizers(config.optimizer, len(source))
         state = assemble.initial_state(config, params, moves, source, mesh)
         if done:
             state = checkpoints.restore(done, like=state)

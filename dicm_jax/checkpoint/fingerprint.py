@@ -9,7 +9,6 @@ BINDING = ("data", "features", "model", "optimizer", "train")
 """Sections whose settings change what is trained."""
 FREE = {
     "data.path",
-    "train.epochs",
     "train.steps",
     "train.prefetch",
     "train.log_every",

@@ -10,8 +10,7 @@ from dicm_jax.errors import ConfigError
 class WorldConfig:
     """Size and strengths of the world.
 
-    A gain on clicks is in units of the logit, per unit of a variable of variance about one (taste,
-    appeal, quality) or per match (category, brand, price).
+    Taste (its inner product with the look), appeal and quality have a variance of about one.
 
     Raises:
       ConfigError: a value is of another type or outside its limits, or two exclude each other.
@@ -84,12 +83,12 @@ class WorldConfig:
     click_rate: float = setting(
         0.2, "mean click probability that the bias aims at", at_least=0.001, at_most=0.999
     )
-    taste_gain: float = setting(1.1, "logit, see above", at_least=0)
-    appeal_gain: float = setting(0.9, "logit, see above", at_least=0)
-    category_gain: float = setting(0.8, "logit, see above", at_least=0)
-    brand_gain: float = setting(0.8, "logit, see above", at_least=0)
-    price_gain: float = setting(0.5, "logit, see above", at_least=0)
-    quality_gain: float = setting(0.3, "logit, see above", at_least=0)
+    taste_gain: float = setting(1.1, "logit per unit of taste", at_least=0)
+    appeal_gain: float = setting(0.9, "logit per unit of appeal", at_least=0)
+    category_gain: float = setting(0.8, "logit for a favorite category", at_least=0)
+    brand_gain: float = setting(0.8, "logit for a favorite brand", at_least=0)
+    price_gain: float = setting(0.5, "logit for the usual price level", at_least=0)
+    quality_gain: float = setting(0.3, "logit per unit of quality", at_least=0)
     position_gain: float = setting(0.03, "logit lost per place in the visit", at_least=0)
 
     def __post_init__(self) -> None:

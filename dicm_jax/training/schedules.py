@@ -11,6 +11,6 @@ def staircase(learning_rate: float, rate: float, every: int) -> optax.Schedule:
 
 
 def cosine(learning_rate: float, steps: int) -> optax.Schedule:
-    """From `learning_rate` to zero along half a cosine over the run's `steps`."""
+    """From `learning_rate` to zero along half a cosine over `steps`, those of all epochs."""
     decay = optax.cosine_decay_schedule(learning_rate, steps)
     return lambda step: decay(jnp.asarray(step, jnp.float32))
