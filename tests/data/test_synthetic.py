@@ -164,12 +164,14 @@ def test_the_default_world_is_of_the_size_and_difficulty_it_is_meant_to_be(seed)
     assert 20 < log.notes["behaviors_per_group"] < 35
     assert 0.005 < log.notes["groups_without_behaviors"] < 0.1
     assert 0.3 < log.notes["cold_share_of_test_clicks"] < 0.6
+    assert test.probability_B is not None
     assert 0.75 < gauc(test.user_B, test.click_B, test.probability_B) < 0.85
 
 
 def test_clicks_happen_as_often_as_their_probability_says():
     _, log = default_world()
     split = log.train
+    assert split.probability_B is not None
     edges = np.quantile(split.probability_B, np.linspace(0, 1, 11))
     bin_B = np.clip(np.searchsorted(edges, split.probability_B) - 1, 0, 9)
     n = np.bincount(bin_B)
@@ -216,6 +218,7 @@ def test_rows_are_sparse_non_negative_and_far_from_centered():
     _, log = world_and_log(WorldConfig(items=1000, content_width=256))
     features = log.features
     assert features.rows_VD.dtype == np.uint8
+    assert features.scale_V is not None
     rows_VD = features.rows_VD * features.scale_V[:, None]
     assert 0.5 < (rows_VD == 0).mean() < 0.8
     assert np.median(rows_VD.mean(0) / rows_VD.std(0)) > 0.4
@@ -225,6 +228,7 @@ def test_a_hidden_layer_recovers_the_look_where_a_linear_map_cannot():
     """Ridge and a network with the compressor's hidden layers, on photos that neither has seen."""
     world = simulate(WorldConfig(content_width=256))
     catalog, features = world.catalog, world.features
+    assert features.scale_V is not None
     rows_VD = features.rows_VD * features.scale_V[:, None]
     rows_VD = (rows_VD - rows_VD.mean(0)) / (rows_VD.std(0) + 1e-6)
     look_VK = catalog.look_NK[catalog.image_N != NO_IMAGE].astype(np.float32)
