@@ -1,11 +1,12 @@
 """DICM on the H&M log: purchases of real people, with a photo of every article.
 
-Claim: test GAUC MEASURE, AUC MEASURE (mean of three seeds). With photos shuffled across articles
-the GAUC falls to MEASURE: what is gained is in the photos.
+Claim: test GAUC .720, AUC .724 (mean of three seeds). With photos shuffled across articles the GAUC
+falls to .675, without images it is .680: what is gained is in the photos.
 
     data       the Kaggle competition "H&M Personalized Fashion Recommendations", in Kaggle's
-               layout, with a 4096-D feature per photo beside it; train before 2020-05-17
-    time       MEASURE on 2 CPU cores, MEASURE GiB of memory
+               layout, with a 4096-D feature per photo beside it; train before 2020-05-17; a
+               slice of 1,364 customers, 17,033 articles, 142,580 impressions
+    time       1 to 2.5 minutes on 2 CPU cores, 1.3 GiB of memory
     command    python -m dicm_jax.train --config=configs/hm.py --config.data.path=FOLDER
     control    the same with --config.data.permute_images=true
 """
