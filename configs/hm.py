@@ -6,7 +6,7 @@ falls to .675, without images it is .680: what is gained is in the photos.
     data       the Kaggle competition "H&M Personalized Fashion Recommendations", in Kaggle's
                layout, with a 4096-D feature per photo beside it; train before 2020-05-17; a
                slice of 1,364 customers, 17,033 articles, 142,580 impressions
-    time       1 to 2.5 minutes on 2 CPU cores, 1.3 GiB of memory
+    time       1.5 to 2.5 minutes on 2 CPU cores with other work, about 1.3 GiB of memory
     command    python -m dicm_jax.train --config=configs/hm.py --config.data.path=FOLDER
     control    the same with --config.data.permute_images=true
 """
