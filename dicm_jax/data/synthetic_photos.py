@@ -11,7 +11,7 @@ CNN's after ReLU, in which nuisances (pose, light, background) have more varianc
 A channel ``d`` answers to the look (``a_d``), to the scene (``b_d``) or to neither, never to both.
 A linear map of the row therefore sees the look turned by an unknown angle, and can at best undo
 the average turn. To recover the look, scene and turned look have to be *multiplied*: a compressor
-with hidden layers can, a linear one cannot.
+with hidden layers can, a linear one cannot; it can only hand both on to a net that does.
 
 Shape legend
     N   items               D   content width          P   photos (rows of the table)
