@@ -49,8 +49,8 @@ class ModelConfig:
     embedding_width: int = setting(12, "dims of an ID embedding", at_least=1)
     compressor_widths: tuple[int, ...] = setting(
         (256, 64, 12),
-        "dims of its layers, the last is an image embedding's",
-        min_length=1,
+        "dims of its layers, at least one hidden; the last is an image embedding's",
+        min_length=2,
         at_least=1,
     )
     share_compressor: bool = setting(False, "one compressor for ad and behaviors; paper: two")

@@ -276,7 +276,8 @@ def test_an_override_without_a_value(defaults):
         ("optimizer.b1=1", "must be below 1 (decay of Adam's first moment"),
         ("optimizer.decay_rate=1.5", "must be at most 1 (factor on the rates"),
         ("model.head_widths=8,0", "must be at least 1 (dims of the hidden layers); found (8, 0)"),
-        ("model.compressor_widths=()", "must have at least 1 element(s) (dims of its layers"),
+        ("model.compressor_widths=()", "must have at least 2 element(s) (dims of its layers"),
+        ("model.compressor_widths=12,", "at least one hidden"),
         ("data.world.items=few", "must be int (items of the catalog"),
     ],
 )
