@@ -3,7 +3,6 @@
 import bisect
 import collections
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,8 +14,6 @@ from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions
 from dicm_jax.data.statistics import BUCKET_EDGES
 from dicm_jax.data.validate import validate
 from tests.data import hm_set
-
-REAL = Path(__file__).parents[3] / "shared" / "data" / "hm"
 
 
 @pytest.fixture(name="folder")
@@ -295,10 +292,8 @@ def test_customer_of_the_impressions_alone_has_no_behaviors(folder):
 
 
 @pytest.fixture(scope="module", name="real_log")
-def _real_log():
-    if not REAL.is_dir():
-        pytest.skip(f"the H&M slice is not at {REAL}")
-    return hm.load(str(REAL))
+def _real_log(hm_folder):
+    return hm.load(str(hm_folder))
 
 
 def test_real_log_is_valid(real_log):
@@ -314,9 +309,9 @@ def test_real_log_has_the_counts_of_the_protocol(real_log):
     assert np.diff(real_log.test.behavior_offsets).max() == 50
 
 
-def test_sampling_looks_like_the_fixed_impressions(real_log, tmp_path):
+def test_sampling_looks_like_the_fixed_impressions(real_log, tmp_path, hm_folder):
     for name in ("articles.csv", "transactions_train.csv", "image_features_4096_u8.npz"):
-        (tmp_path / name).symlink_to(REAL / name)
+        (tmp_path / name).symlink_to(hm_folder / name)
     sampled = hm.load(str(tmp_path))
     for one, other in ((real_log.train, sampled.train), (real_log.test, sampled.test)):
         assert one.n_impressions == other.n_impressions
