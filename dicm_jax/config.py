@@ -37,6 +37,13 @@ class FeaturesConfig:
     storage: Literal["float32", "bfloat16", "int8"] = setting(
         "int8", "format of the rows at rest; int8 has a scale per row"
     )
+    tier: Literal["device", "host"] = setting(
+        "device", "memory that holds the rows; host: a batch's rows are sent along with it"
+    )
+    path: str | None = setting(
+        None, "folder of table files, written from the log where it has none; needed by tier=host"
+    )
+    verify: bool = setting(True, "check the checksums of table files before anything is trained")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,15 +112,53 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class MeshConfig:
-    """The device mesh; its axes are worker and server, the batch is split over both."""
+class ExchangeConfig:
+    """How rows and vectors travel between servers and workers."""
 
-    worker: int = setting(1, "devices along the axis that repeats tables", at_least=1)
+    strategy: Literal["ams", "ps_server", "ps_worker"] = setting(
+        "ams", "compress at the server; or send raw rows; or bring them with the batch"
+    )
+    wire: Literal["float32", "bfloat16", "int8"] = setting(
+        "float32", "format of image vectors and their gradients on their way"
+    )
+    id_wire: Literal["float32", "bfloat16", "int8"] = setting(
+        "float32", "format of ID rows and their gradients on their way"
+    )
+    feedback_rows: int = setting(
+        262_144,
+        "rows a device remembers what rounding took from their gradients (inexact wires)",
+        at_least=1,
+    )
+    dedup_worker: bool = setting(True, "a worker asks for each row once")
+    dedup_server: bool = setting(True, "an owner compresses a row once that several workers want")
+    capacity_factor: float = setting(
+        1.25,
+        "places per owner over the most seen in sampled batches; overflow takes more rounds",
+        at_least=1,
+    )
+    chunk: int | None = setting(
+        None, "rows compressed at a time; None = 512 on CPUs, 8192 on accelerators", at_least=8
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The devices and their roles; meshes have the axes worker and server."""
+
+    placement: Literal["colocated", "dedicated"] = setting(
+        "colocated", "every device serves and works; or servers and workers are different devices"
+    )
+    worker: int = setting(
+        1, "devices along the axis that repeats tables; dedicated: workers of a server", at_least=1
+    )
     server: int | None = setting(
         None, "devices along the axis that splits tables; None = all that remain", at_least=1
     )
+    servers_on: Literal["same", "cpu"] = setting(
+        "same", "dedicated: servers are devices like the workers, or the hosts' CPUs"
+    )
     virtual_devices: int | None = setting(
-        None, "virtual CPU devices; None = the devices there are", at_least=1
+        None, "virtual CPU devices of each process; None = the devices there are", at_least=1
     )
 
 
@@ -131,11 +176,6 @@ class TrainConfig:
     epochs: int = setting(2, "passes over the train split", at_least=1)
     steps: int | None = setting(
         None, "steps to stop after, as if cut short; None = all epochs", at_least=1
-    )
-    capacity_factor: float = setting(
-        1.25,
-        "places per owner over the most seen in sampled batches; overflow takes more rounds",
-        at_least=1,
     )
     prefetch: int = setting(2, "batches planned ahead of the device", at_least=1)
     log_every: int = setting(20, "steps", at_least=1)
@@ -172,6 +212,7 @@ class Config:
     features: FeaturesConfig = dataclasses.field(default_factory=FeaturesConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    exchange: ExchangeConfig = dataclasses.field(default_factory=ExchangeConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     evaluate: EvaluateConfig = dataclasses.field(default_factory=EvaluateConfig)
@@ -179,6 +220,8 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_path(self.data)
+        _check_tier(self.features, self.exchange)
+        _check_wires(self.exchange)
         _check_lanes(self.mesh, self.train)
 
 
@@ -195,8 +238,30 @@ def _check_path(data: DataConfig) -> None:
         )
 
 
+def _check_tier(features: FeaturesConfig, exchange: ExchangeConfig) -> None:
+    asks = {"features.tier='host'": features.tier == "host"}
+    asks |= {"exchange.strategy='ps_worker'": exchange.strategy == "ps_worker"}
+    for asked in (name for name, holds in asks.items() if holds):
+        if features.path is None:
+            raise ConfigError(
+                f"{asked} with features.path=None: rows come from table files; name a folder for"
+                " them, which is filled from the log where it is empty, e.g."
+                " --config.features.path=runs/tables"
+            )
+
+
+def _check_wires(exchange: ExchangeConfig) -> None:
+    rounded = [name for name in ("wire", "id_wire") if getattr(exchange, name) != "float32"]
+    if rounded and not exchange.dedup_worker:
+        raise ConfigError(
+            f"exchange.{rounded[0]}={getattr(exchange, rounded[0])!r} with"
+            " exchange.dedup_worker=false: what rounding takes is remembered once a row, which"
+            " needs lists with each row once; set exchange.dedup_worker=true, or float32"
+        )
+
+
 def _check_lanes(mesh: MeshConfig, train: TrainConfig) -> None:
-    devices = mesh.worker * (mesh.server or 1)
+    devices = mesh.worker * (mesh.server or 1)  # the workers, on either placement
     if train.lanes % devices:
         raise ConfigError(
             f"train.lanes={train.lanes} on a mesh with mesh.worker={mesh.worker} and "

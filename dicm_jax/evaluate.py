@@ -25,9 +25,9 @@ from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.errors import CheckpointError
 from dicm_jax.metrics import score
 from dicm_jax.training import assemble
+from dicm_jax.training.devices import is_main, start_roles
 from dicm_jax.training.evaluation import oracle_gauc, predictor
 from dicm_jax.training.events import jsonable
-from dicm_jax.training.model import build_model
 
 HISTORY_LENGTHS = (0, 1, 5, 20, 50)
 """Where the segments of history length begin, behaviors."""
@@ -36,19 +36,18 @@ HISTORY_LENGTHS = (0, 1, 5, 20, 50)
 def evaluate(workdir: Path, step: int | None, split: str) -> int:
     """The whole command: rebuild the run from its folder, restore, predict, score."""
     config = _config_of(workdir)
-    mesh = assemble.start_mesh(config.mesh, config.train.lanes)
+    roles = start_roles(config.mesh, config.train.lanes)
     log = read_log(config.data)
+    job = assemble.start_job(config, log, roles)
     source = assemble.train_source(config, log)
-    spec = assemble.model_spec(config, log, source)
-    model, params = build_model(spec, config.train.seed)
+    model, params = assemble.new_model(job, from_scratch=False)
     moves = assemble.optimizers(config.optimizer, len(source))
-    state = assemble.initial_state(config, params, moves, source, mesh)
+    state = assemble.initial_state(job, params, moves, job.connect(source, model))
     settings = fingerprint(to_json_dict(config))
     with Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, settings=settings) as c:
         step = _chosen(step, c, workdir)
         state = c.restore(step, like=state)
-    features = assemble.build_features(config, log, mesh)
-    probability_B = predictor(config, log, split, mesh, model, spec, features)(state)
+    probability_B = predictor(job, split, model)(state)
     impressions = log.split(split)
     result = _scores(impressions, probability_B, np.ones(len(probability_B), bool))
     segments = {
@@ -56,6 +55,8 @@ def evaluate(workdir: Path, step: int | None, split: str) -> int:
         for name, chosen_B in segments_of(impressions).items()
     }
     result |= {"step": step, "split": split, "oracle_gauc": oracle_gauc(impressions)}
+    if not is_main():
+        return DONE
     for name, scores in segments.items():
         print(
             f"{name:24s} {scores['impressions']:>10,} impressions   GAUC {scores['gauc']:.4f}"

@@ -17,11 +17,10 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from tqdm import tqdm
 
-from dicm_jax.ams.mesh import batch_sharding, shape_of
-from dicm_jax.checkpoint.fingerprint import fingerprint
+from dicm_jax.ams.mesh import Roles, shape_of
+from dicm_jax.checkpoint.fingerprint import fingerprint, settings_of_all
 from dicm_jax.checkpoint.manager import Checkpoints
 from dicm_jax.cli import DONE, PREEMPTED, run_command
 from dicm_jax.command_line import parse_command_line
@@ -30,13 +29,12 @@ from dicm_jax.config_file import load_config, to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.training import assemble
+from dicm_jax.training.devices import check_same_settings, is_main, start_roles
 from dicm_jax.training.evaluation import oracle_gauc, predictor, score_split
-from dicm_jax.training.events import Events, jsonable
+from dicm_jax.training.events import Events, NoEvents, jsonable
 from dicm_jax.training.feed import feed
-from dicm_jax.training.model import build_model
 from dicm_jax.training.preemption import Preemption
 from dicm_jax.training.recorder import Recorder
-from dicm_jax.training.step import make_train_step
 
 
 class PreemptedError(Exception):
@@ -44,19 +42,17 @@ class PreemptedError(Exception):
 
 
 def fit(
-    config: Config, log: ClickLog, mesh: Mesh, workdir: Path, preemption: Preemption
+    config: Config, log: ClickLog, roles: Roles, workdir: Path, preemption: Preemption
 ) -> dict[str, Any]:
     """One run from its first step, or its last checkpoint, to its result.
 
     Raises:
       PreemptedError: SIGTERM came; a checkpoint of the step that was reached is on disk.
     """
-    # ---- Model, input and how both lie on the mesh
+    # ---- Model, tables and input, and how they lie on the devices
+    job = assemble.start_job(config, log, roles)
     source = assemble.train_source(config, log)
     total = min(config.train.steps or len(source), len(source))
-    spec = assemble.model_spec(config, log, source)
-    room = assemble.capacities(config, source, mesh, spec)
-    features = assemble.build_features(config, log, mesh)
 
     with contextlib.ExitStack() as stack:
         # ---- Parameters: from the last checkpoint, or new
@@ -68,40 +64,41 @@ def fit(
             )
         )
         done = checkpoints.latest() or 0
-        directions = None if done else assemble.starting_directions(config, log, spec)
-        model, params = build_model(spec, config.train.seed, directions)
+        model, params = assemble.new_model(job, from_scratch=not done)
+        connection = job.connect(source, model)
         moves = assemble.optimizers(config.optimizer, len(source))
-        state = assemble.initial_state(config, params, moves, source, mesh)
+        state = assemble.initial_state(job, params, moves, connection)
         if done:
             state = checkpoints.restore(done, like=state)
-            print(f"{workdir.name}: going on from step {done} of {total}")
+            _say(f"{workdir.name}: going on from step {done} of {total}")
 
         # ---- Steps and evaluation, compiled once
-        step = make_train_step(model, moves, room, mesh)
-        predict = predictor(config, log, config.evaluate.split, mesh, model, spec, features)
+        step = connection.train_step(model, moves)
+        predict = predictor(job, config.evaluate.split, model)
         split = log.split(config.evaluate.split)
-        events = stack.enter_context(Events(workdir, resumed_at=done))
+        events = stack.enter_context(Events(workdir, done) if is_main() else NoEvents())
         bar = stack.enter_context(_bar(workdir.name, done, total))
         recorder = Recorder(events, bar, config.train.log_every)
         batches = feed(
-            assemble.planner(source, mesh, room, spec),
+            connection.plan,
             done,
             total,
             prefetch=config.train.prefetch,
-            sharding=batch_sharding(mesh),
+            roles=roles,
+            stop=lambda: preemption.asked,
         )
 
         # ---- The loop
         saved = done
         for batch in batches:
-            state, report = step(state, features, batch)
+            state, report = step(state, job.tables, batch)
             done += 1
             recorder.add(done, report)
-            if preemption.asked or _due(done, config.checkpoint.every):
+            if recorder.stop or _due(done, config.checkpoint.every):
                 recorder.settle()
                 checkpoints.save(done, state)
                 saved = done
-            if preemption.asked:
+            if recorder.stop:
                 raise PreemptedError
             if _due(done, config.evaluate.every) and done < total:
                 recorder.settle()
@@ -121,11 +118,22 @@ def fit(
         }
 
 
+def _say(text: str) -> None:
+    if is_main():
+        print(text)
+
+
 def _bar(name: str, done: int, total: int) -> tqdm:
     """A progress bar; where nobody watches, a line now and then."""
     pause = 0.1 if sys.stderr.isatty() else 5.0
     return tqdm(
-        total=total, initial=done, desc=name, unit="step", mininterval=pause, dynamic_ncols=True
+        total=total,
+        initial=done,
+        desc=name,
+        unit="step",
+        mininterval=pause,
+        dynamic_ncols=True,
+        disable=not is_main(),
     )
 
 
@@ -148,39 +156,44 @@ def train(path: str, workdir: Path, overrides: Sequence[str]) -> int:
     started = time.perf_counter()
     config = load_config(path, overrides)
     preemption = Preemption()
-    mesh = assemble.start_mesh(config.mesh, config.train.lanes)
-    workdir.mkdir(parents=True, exist_ok=True)
-    (workdir / "config.json").write_text(json.dumps(to_json_dict(config), indent=2) + "\n")
+    roles = start_roles(config.mesh, config.train.lanes)
+    check_same_settings(settings_of_all(to_json_dict(config)))
+    if is_main():
+        workdir.mkdir(parents=True, exist_ok=True)
+        (workdir / "config.json").write_text(json.dumps(to_json_dict(config), indent=2) + "\n")
     log = read_log(config.data)
-    _describe(config, log, mesh)
+    _describe(config, log, roles)
     try:
-        result = fit(config, log, mesh, workdir, preemption)
+        result = fit(config, log, roles, workdir, preemption)
         if config.train.baseline:
-            baseline = fit(_without_images(config), log, mesh, workdir / "baseline", preemption)
+            baseline = fit(_without_images(config), log, roles, workdir / "baseline", preemption)
             result |= {"baseline_gauc": baseline["gauc"], "baseline_auc": baseline["auc"]}
     except PreemptedError:
         print("preempted: saved; run the same command again to go on", file=sys.stderr)
         return PREEMPTED
     result |= {"oracle_gauc": oracle_gauc(log.split(config.evaluate.split))}
     result |= {"seconds": round(time.perf_counter() - started, 1)}
-    (workdir / "result.json").write_text(json.dumps(jsonable(result), indent=2) + "\n")
-    print(json.dumps(jsonable(result)))
+    if is_main():
+        (workdir / "result.json").write_text(json.dumps(jsonable(result), indent=2) + "\n")
+    _say(json.dumps(jsonable(result)))
     return DONE
 
 
-def _describe(config: Config, log: ClickLog, mesh: Mesh) -> None:
-    shape = shape_of(mesh)
-    print(
+def _describe(config: Config, log: ClickLog, roles: Roles) -> None:
+    _say(
         f"log {log.name}: {log.train.n_impressions:,} training impressions in"
         f" {log.train.n_groups:,} groups, {log.test.n_impressions:,} for the test;"
         f" {len(log.items.image_N):,} items, {len(log.features.rows_VD):,} images of width"
         f" {log.features.rows_VD.shape[1]}"
     )
     for name, value in log.notes.items():
-        print(f"  {name.replace('_', ' ')}: {value:,g}")
-    print(
-        f"mesh: worker {shape.worker} x server {shape.server} on"
-        f" {jax.devices()[0].platform}; model: images {config.model.images}"
+        _say(f"  {name.replace('_', ' ')}: {value:,g}")
+    shape = shape_of(roles.workers)
+    place = "co-located" if roles.colocated else f"apart, {roles.servers.size} servers"
+    _say(
+        f"workers and servers {place}: worker {shape.worker} x server {shape.server} on"
+        f" {jax.devices()[0].platform}, {jax.process_count()} process(es);"
+        f" strategy {config.exchange.strategy}; model: images {config.model.images}"
     )
 
 

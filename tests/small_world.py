@@ -18,32 +18,49 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from dicm_jax.ams import feature_table, id_table
+from dicm_jax.ams import feature_table, id_table, mesh
 from dicm_jax.ams.feature_table import FeatureTable
+from dicm_jax.ams.keys import IMAGE
 from dicm_jax.ams.layout import RowLayout
-from dicm_jax.ams.mesh import MeshShape, batch_sharding, make_mesh
+from dicm_jax.ams.mesh import MeshShape, Roles
+from dicm_jax.config import ExchangeConfig
 from dicm_jax.data.batches import BatchShape, BatchSource, KeyBatch
 from dicm_jax.data.schema import (
     NO_IMAGE,
     ClickLog,
+    Content,
     Features,
     GroupedImpressions,
     IdField,
     Items,
 )
 from dicm_jax.nn.dicm import NetSpec
-from dicm_jax.training.batch import Batch, Capacities, plan_batch
-from dicm_jax.training.capacity import measured_capacities
+from dicm_jax.training.assemble import first_errors, lay_out_state
+from dicm_jax.training.batch import Batch, Capacities
+from dicm_jax.training.capacity import Room, measured_room
+from dicm_jax.training.connection import exchanges_for
+from dicm_jax.training.dedicated import dedicated_predict_step, dedicated_train_step
+from dicm_jax.training.feed import lay_out, own_requesters
 from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
+from dicm_jax.training.planning import HostRows, Layouts, Planner
 from dicm_jax.training.row_adam import RowAdam
-from dicm_jax.training.state import TrainState, state_shardings
-from dicm_jax.training.step import Optimizers, StepReport, make_train_step
+from dicm_jax.training.servers import Exchanges
+from dicm_jax.training.state import TrainState
+from dicm_jax.training.step import (
+    Optimizers,
+    StepReport,
+    colocated_predict_step,
+    colocated_train_step,
+)
 from tests import numpy_model
 
 ITEMS = 2500
 IMAGES = 2300
 CONTENT_WIDTH = 37
 """A prime, so that the width shows wherever it is hidden in a flattened dim."""
+TEXT_WIDTH = 23
+"""Of the second content of `log_with_texts`."""
+TEXT = "text"
 EMBEDDING_WIDTH = 5
 SHAPE = BatchShape(lanes=8, impressions=6, groups=3, behaviors=4)
 
@@ -71,6 +88,15 @@ def log(groups: int = 137, seed: int = 0) -> ClickLog:
         train=split(rng, groups),
         test=split(rng, groups // 3),
     )
+
+
+@functools.cache
+def log_with_texts() -> ClickLog:
+    """`log`, where most items have a text as well, with rows of another width and count."""
+    rng = np.random.default_rng(5)
+    key_N = rng.integers(-1, 1500, ITEMS).astype(np.int32)
+    rows_VD = rng.normal(size=(1500, TEXT_WIDTH)).astype(np.float32)
+    return dataclasses.replace(log(), more_content={TEXT: Content(Features(rows_VD), key_N)})
 
 
 def split(rng: np.random.Generator, groups: int) -> GroupedImpressions:
@@ -113,7 +139,8 @@ def model_spec(**changes: Any) -> ModelSpec:
     )
     return ModelSpec(
         dataclasses.replace(net, **changes),
-        CompressorSpec(CONTENT_WIDTH, widths=(11, 6, EMBEDDING_WIDTH)),
+        CompressorSpec(widths=(11, 6, EMBEDDING_WIDTH)),
+        {IMAGE: CONTENT_WIDTH, TEXT: TEXT_WIDTH},
     )
 
 
@@ -133,13 +160,27 @@ def keep_gradients() -> Optimizers:
     dense = optax.GradientTransformation(
         init=lambda params: jax.tree.map(jnp.zeros_like, params), update=update
     )
-    return Optimizers(dense, KeepGradient(), optax.constant_schedule(0.0))
+    return Optimizers(dense, dense, KeepGradient(), optax.constant_schedule(0.0))
 
 
 def adam(eps: float = 1e-8, learning_rate: float = 1e-3) -> Optimizers:
     """Adam for dense parameters and rows."""
     schedule = optax.constant_schedule(learning_rate)
-    return Optimizers(optax.adam(schedule, eps=eps), RowAdam(eps=eps), schedule)
+    dense = optax.adam(schedule, eps=eps)
+    return Optimizers(dense, dense, RowAdam(eps=eps), schedule)
+
+
+class ArrayTable:
+    """A feature table on the host, in arrays."""
+
+    def __init__(self, rows_VD: np.ndarray, storage: feature_table.Storage):
+        stats = feature_table.statistics(rows_VD, None)
+        (standard_VD,) = feature_table.standardized_chunks(rows_VD, None, stats)
+        self.stored_VD, self.scale_V = feature_table.to_rest(standard_VD, storage)
+        self.layout = RowLayout(len(rows_VD))
+
+    def gather(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.stored_VD[keys], None if self.scale_V is None else self.scale_V[keys]
 
 
 @dataclasses.dataclass
@@ -153,23 +194,36 @@ class Run:
     """
 
     source: BatchSource
-    mesh: Mesh
+    roles: Roles
     model: Model
-    capacities: Capacities
-    features: FeatureTable
+    exchanges: Exchanges
+    planner: Planner
+    tables: dict[str, FeatureTable]
     step: Any
     fresh: Callable[[], TrainState]
     state: TrainState
 
+    @property
+    def mesh(self) -> Mesh:
+        return self.roles.workers
+
+    @property
+    def capacities(self) -> Capacities:
+        return self.planner.capacities
+
+    @property
+    def predict(self) -> Any:
+        colocated = self.roles.colocated
+        make = colocated_predict_step if colocated else dedicated_predict_step
+        return make(self.model, self.exchanges, self.roles)
+
     def batch(self, keys: KeyBatch) -> Batch:
-        """A batch, planned and laid on the mesh."""
-        images = self.model.spec.image_models
-        planned = plan_batch(keys, self.mesh.devices.size, self.capacities, images)
-        return jax.device_put(planned, batch_sharding(self.mesh))
+        """A batch, planned and laid on the devices."""
+        return lay_out(self.planner.plan(keys, own_requesters(self.roles)), self.roles)
 
     def take(self, keys: KeyBatch) -> StepReport:
         """Take a step."""
-        self.state, report = self.step(self.state, self.features, self.batch(keys))
+        self.state, report = self.step(self.state, self.tables, self.batch(keys))
         return jax.device_get(report)
 
     def go(self, steps: int) -> list[StepReport]:
@@ -177,51 +231,121 @@ class Run:
         return [self.take(self.source[n]) for n in range(steps)]
 
 
+def roles_of(worker: int, server: int, placement: str) -> Roles:
+    """Co-located on ``worker x server`` devices, or ``server`` servers with `worker` workers each."""
+    if placement == "colocated":
+        return mesh.colocated(MeshShape(worker, server))
+    devices = jax.devices()
+    return mesh.dedicated(devices[:server], devices[server : server * (1 + worker)])
+
+
 def run(
     worker: int,
     server: int,
     *,
+    placement: str = "colocated",
+    settings: ExchangeConfig | None = None,
+    storage: feature_table.Storage = "float32",
+    on_host: bool = False,
     optimizers: Optimizers | None = None,
     spec: ModelSpec | None = None,
+    click_log: ClickLog | None = None,
     per_server: int | None = None,
+    feedback_rows: int = 4096,
     moved_by: float = 0.0,
 ) -> Run:
-    """A run of the small model on a ``(worker, server)`` mesh.
+    """A run of the small model.
 
     Args:
-      worker, server: shape of the mesh.
+      worker, server, placement: see `roles_of`.
+      settings: how rows and vectors travel; the defaults if None.
+      storage: format of feature tables at rest.
+      on_host: feature tables stay on the host.
       optimizers: `adam` if None.
       spec: `model_spec` if None.
+      click_log: `log` if None.
       per_server: rows between two devices in a round; None for twice the most that is met.
+      feedback_rows: places for errors of gradients.
       moved_by: how far parameters are from where they usually start.
     """
     spec = model_spec() if spec is None else spec
+    settings = ExchangeConfig(chunk=64) if settings is None else settings
     optimizers = adam() if optimizers is None else optimizers
-    mesh = make_mesh(MeshShape(worker, server))
-    source = BatchSource(log(), log().train, SHAPE, epochs=2, seed=0)
-    capacities = measured_capacities(source, MeshShape(worker, server), spec.image_models, 2.0)
+    click_log = log() if click_log is None else click_log
+    roles = roles_of(worker, server, placement)
+    source = BatchSource(click_log, click_log.train, SHAPE, epochs=2, seed=0)
+    layouts = layouts_for(source, spec)
+    distinct = settings.dedup_worker
+    room = measured_room(source, roles, layouts, spec.inputs, 2.0, distinct=distinct)
     if per_server is not None:
-        capacities = _narrowed(capacities, per_server)
+        room = dataclasses.replace(room, capacities=_narrowed(room.capacities, per_server))
     model, params = build_model(spec, 0)
+    exchanges = exchanges_for(settings, model, room, roles)
+    tables, host_rows = tables_for(click_log, model, storage, settings, on_host, room, roles)
+    planner = Planner(
+        roles.requesters,
+        roles.workers_per_list,
+        room.capacities,
+        layouts,
+        spec.inputs,
+        distinct,
+        host_rows,
+    )
 
     def fresh() -> TrainState:
         dense = numpy_model.moved(params, moved_by)
-        key, n_rows = jax.random.key(7), RowLayout(source.stack.n_keys).n_rows
-        ids = optimizers.rows.init(id_table.init_rows(key, mesh, n_rows, EMBEDDING_WIDTH, 0.1))
+        key = jax.random.key(7)
+        rows = id_table.init_rows(key, roles.servers, layouts.ids.n_rows, EMBEDDING_WIDTH, 0.1)
+        errors = first_errors(exchanges, roles, feedback_rows, EMBEDDING_WIDTH)
         step = jnp.zeros((), jnp.int32)
-        state = TrainState(step, dense, optimizers.dense.init(dense), ids)
-        return jax.device_put(state, state_shardings(state, mesh))
+        state = TrainState(step, dense, optimizers.init(dense), optimizers.rows.init(rows), errors)
+        return lay_out_state(state, roles, exchanges)
 
-    step = make_train_step(model, optimizers, capacities, mesh)
-    features = feature_rows(log().features.rows_VD, mesh)
-    return Run(source, mesh, model, capacities, features, step, fresh, fresh())
+    make = colocated_train_step if roles.colocated else dedicated_train_step
+    step = make(model, optimizers, exchanges, roles)
+    return Run(source, roles, model, exchanges, planner, tables, step, fresh, fresh())
 
 
-def feature_rows(rows_VD: np.ndarray, mesh: Mesh) -> FeatureTable:
-    """Content rows, standardised by their own statistics, in float32."""
-    return feature_table.build(
-        rows_VD, None, feature_table.statistics(rows_VD, None), "float32", mesh
+def layouts_for(source: BatchSource, spec: ModelSpec) -> Layouts:
+    """Where the rows of the small log lie."""
+    contents = source.log.contents
+    return Layouts(
+        RowLayout(source.stack.n_keys),
+        {
+            name: RowLayout(len(contents[table].features.rows_VD))
+            for name, table in spec.tables.items()
+        },
     )
+
+
+def tables_for(
+    click_log: ClickLog,
+    model: Model,
+    storage: feature_table.Storage,
+    settings: ExchangeConfig,
+    on_host: bool,
+    room: Room,
+    roles: Roles,
+) -> tuple[dict[str, FeatureTable], HostRows | None]:
+    """The feature tables, on the devices or on the host."""
+    rows_of = {name: click_log.contents[name].features.rows_VD for name in click_log.contents}
+    in_batch = settings.strategy == "ps_worker"
+    if not (on_host or in_batch):
+        tables = {
+            name: feature_rows(rows, roles.servers, storage) for name, rows in rows_of.items()
+        }
+        return tables, None
+    host = {name: ArrayTable(rows, storage) for name, rows in rows_of.items()}
+    rooms = room.staged_at_worker if in_batch else room.staged_at_server
+    by_model = {name: host[table] for name, table in model.spec.tables.items()}
+    return {}, HostRows(by_model, rooms, in_batch)
+
+
+def feature_rows(
+    rows_VD: np.ndarray, on: Mesh, storage: feature_table.Storage = "float32"
+) -> FeatureTable:
+    """Content rows, standardised by their own statistics."""
+    return feature_table.build(rows_VD, None, feature_table.statistics(rows_VD, None), storage, on)
 
 
 def _narrowed(capacities: Capacities, per_server: int) -> Capacities:

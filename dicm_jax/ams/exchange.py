@@ -28,6 +28,7 @@ from jaxtyping import Array, Float, Int, Shaped
 from dicm_jax.ams.mesh import BOTH, SERVER
 from dicm_jax.ams.order import after
 from dicm_jax.ams.plan import Capacity, Request
+from dicm_jax.ams.wire import Wire
 
 T = TypeVar("T")
 
@@ -93,7 +94,7 @@ def ask(rows_K: Int[Array, " K"], road: Route, capacity: Capacity) -> Int[Array,
     own_S1 = jnp.arange(capacity.servers, dtype=jnp.int32)[:, None] * capacity.rows_per_server
     wanted_SC = rows_K.at[place_SC].get(mode="fill", fill_value=0) - own_S1
     wanted_SC = jnp.where(used_SC, wanted_SC, capacity.rows_per_server)
-    return _all_to_all(wanted_SC)
+    return send(wanted_SC)
 
 
 def give(
@@ -102,24 +103,41 @@ def give(
     road: Route,
     rows_K: Int[Array, " K"],
     capacity: Capacity,
+    wire: Wire,
 ) -> Float[Array, "K E"]:
     """Send vectors from servers back to workers and put them at their places in the list."""
-    received_SCE = _all_to_all_vectors(vectors_SCE)
+    received_SCE = wire.read(send(wire.write(vectors_SCE)))
+    return put(received_SCE, into_KE, road, rows_K, capacity)
+
+
+def put(
+    received_SCE: Shaped[Array, "S C *E"],
+    into_KE: Shaped[Array, "K *E"],
+    road: Route,
+    rows_K: Int[Array, " K"],
+    capacity: Capacity,
+) -> Shaped[Array, "K *E"]:
+    """Put what the servers sent in a round at its places in the list."""
     owner_K = jnp.minimum(rows_K // capacity.rows_per_server, capacity.servers - 1)
     within_K = jnp.arange(len(rows_K), dtype=jnp.int32) - road.start_S[owner_K]
     served_K = (within_K >= 0) & (within_K < road.count_S[owner_K])
     flat_K = jnp.where(served_K, owner_K * capacity.per_server + within_K, 0)
-    received_KE = received_SCE.reshape(-1, received_SCE.shape[-1])[flat_K]
-    return jnp.where(served_K[:, None], received_KE, into_KE)
+    received_KE = received_SCE.reshape(-1, *received_SCE.shape[2:])[flat_K]
+    served_K1 = served_K.reshape(-1, *[1] * (received_KE.ndim - 1))
+    return jnp.where(served_K1, received_KE, into_KE)
 
 
 def give_back(
-    gradients_KE: Float[Array, "K E"], road: Route, capacity: Capacity
-) -> Float[Array, "S C E"]:
-    """Send the gradients of pulled vectors to the rows' owners: the transpose of `give`."""
+    gradients_KE: Float[Array, "K E"], road: Route, capacity: Capacity, wire: Wire
+) -> Shaped[Array, "S C bytes"]:
+    """Send the gradients of pulled vectors to the rows' owners: the transpose of `give`.
+
+    Returns:
+      The gradients as they came, for ``wire.read``.
+    """
     place_SC, used_SC = _places(road, capacity)
     sent_SCE = gradients_KE.at[place_SC].get(mode="fill", fill_value=0)
-    return _all_to_all_vectors(jnp.where(used_SC[..., None], sent_SCE, 0))
+    return send(wire.write(jnp.where(used_SC[..., None], sent_SCE, 0)))
 
 
 def over_rounds(
@@ -133,13 +151,11 @@ def over_rounds(
     return lax.fori_loop(0, rounds, one_round, carry)
 
 
-def _all_to_all(x_SC: Shaped[Array, "S C"]) -> Shaped[Array, "S C"]:
+def send(x_SC: Shaped[Array, "S C *E"]) -> Shaped[Array, "S C *E"]:
+    """Send part ``s`` to server ``s`` and get what each of them has for this device."""
     if x_SC.shape[0] == 1:
         return x_SC
-    return lax.all_to_all(x_SC, SERVER, split_axis=0, concat_axis=0, tiled=True)
-
-
-def _all_to_all_vectors(x_SCE: Float[Array, "S C E"]) -> Float[Array, "S C E"]:
     # Narrow minor dims are padded to whole tiles on TPU wires; one flat dim per peer is not.
-    shape = x_SCE.shape
-    return _all_to_all(x_SCE.reshape(shape[0], -1)).reshape(shape)
+    flat_SX = x_SC.reshape(x_SC.shape[0], -1)
+    sent_SX = lax.all_to_all(flat_SX, SERVER, split_axis=0, concat_axis=0, tiled=True)
+    return sent_SX.reshape(x_SC.shape)

@@ -99,12 +99,12 @@ def build(
       mesh: where the table will lie, split by rows along the servers.
     """
     layout = RowLayout(len(rows_ND))
-    stored_VD = np.zeros((layout.n_rows, rows_ND.shape[1]), _AT_REST[storage])
+    stored_VD = np.zeros((layout.n_rows, rows_ND.shape[1]), AT_REST[storage])
     scale_V = np.zeros(layout.n_rows, np.float32) if storage == "int8" else None
     done = 0
     for standard_ND in standardized_chunks(rows_ND, scale_N, stats):
         rows = layout.row(np.arange(done, done + len(standard_ND)))
-        stored_VD[rows], scale_of_rows = _to_rest(standard_ND, storage)
+        stored_VD[rows], scale_of_rows = to_rest(standard_ND, storage)
         if scale_V is not None:
             scale_V[rows] = scale_of_rows
         done += len(standard_ND)
@@ -131,7 +131,8 @@ def gather(table: FeatureTable, rows_U: Int[Array, " U"]) -> ContentRows:
     return ContentRows(value_UD, table.scale_V.at[rows_U].get(mode="fill", fill_value=0))
 
 
-_AT_REST = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
+AT_REST = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
+"""Type of a stored value; a bfloat16 is kept as its bits."""
 
 
 def _chunks(rows_ND: np.ndarray, scale_N: np.ndarray | None) -> Iterator[np.ndarray]:
@@ -142,7 +143,8 @@ def _chunks(rows_ND: np.ndarray, scale_N: np.ndarray | None) -> Iterator[np.ndar
         yield chunk_ND
 
 
-def _to_rest(standard_ND: np.ndarray, storage: Storage) -> tuple[np.ndarray, np.ndarray | None]:
+def to_rest(standard_ND: np.ndarray, storage: Storage) -> tuple[np.ndarray, np.ndarray | None]:
+    """Standardised rows in their format for rest and, for int8, the factor of each row."""
     if storage == "float32":
         return standard_ND, None
     if storage == "bfloat16":

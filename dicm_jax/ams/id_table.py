@@ -19,8 +19,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from dicm_jax.ams import exchange, owner
-from dicm_jax.ams.mesh import SERVER, WORKER, table_sharding
+from dicm_jax.ams.mesh import WORKER, table_sharding
 from dicm_jax.ams.plan import Capacity, Request
+from dicm_jax.ams.wire import Wire
 
 Table = dict[str, Array]
 """Arrays ``[V, ...]`` of one table; ``"row"`` is the embedding."""
@@ -41,7 +42,9 @@ def init_rows(key: Array, mesh: Mesh, n_rows: int, width: int, scale: float) -> 
     return jax.jit(draw, out_shardings=table_sharding(mesh))(key)
 
 
-def pull(row_VE: Float[Array, "V E"], request: Request, capacity: Capacity) -> Float[Array, "K E"]:
+def pull(
+    row_VE: Float[Array, "V E"], request: Request, capacity: Capacity, wire: Wire
+) -> Float[Array, "K E"]:
     """The rows of `request`, at the places of its list; unused places are zero. Per device."""
     rounds = exchange.agreed_rounds(request, capacity)
 
@@ -49,7 +52,7 @@ def pull(row_VE: Float[Array, "V E"], request: Request, capacity: Capacity) -> F
         road = exchange.route(request.rows_K, turn, rounds, capacity)
         wanted_SC = exchange.ask(request.rows_K, road, capacity)
         rows_SCE = row_VE.at[wanted_SC].get(mode="fill", fill_value=0)
-        return exchange.give(rows_SCE, into_KE, road, request.rows_K, capacity)
+        return exchange.give(rows_SCE, into_KE, road, request.rows_K, capacity, wire)
 
     empty_KE = jnp.zeros((len(request.rows_K), row_VE.shape[-1]), row_VE.dtype)
     return exchange.over_rounds(rounds, one_round, empty_KE)
@@ -60,40 +63,54 @@ def push(
     gradients_KE: Float[Array, "K E"],
     request: Request,
     capacity: Capacity,
+    wire: Wire,
     update_rows: UpdateRows,
-) -> Table:
+    *,
+    distinct: bool = True,
+) -> tuple[Table, Int[Array, " 1"]]:
     """Send gradients to the rows' owners, sum them per row and update just those rows. Per device.
 
     Replicas of a shard (one for each worker row of the mesh) gather each other's gradients and sum
     them in the same order, so they stay equal bit for bit.
+
+    Args:
+      table: rows, and what the optimiser keeps for each.
+      gradients_KE: gradients of the rows of `request`, at the places of its list.
+      request: as it was pulled.
+      capacity: what the exchange is compiled for.
+      wire: format of gradients on their way.
+      update_rows: the row-sparse optimiser.
+      distinct: whether a list holds each row once.
+
+    Returns:
+      The table, and how many of its rows were updated.
     """
     rounds = exchange.agreed_rounds(request, capacity)
 
-    def one_round(turn: Int[Array, ""] | int, table: Table) -> Table:
+    def one_round(turn: Int[Array, ""] | int, done: tuple[Table, Array]) -> tuple[Table, Array]:
+        table, updated = done
         road = exchange.route(request.rows_K, turn, rounds, capacity)
         wanted_SC = exchange.ask(request.rows_K, road, capacity)
-        gradients_SCE = exchange.give_back(gradients_KE, road, capacity)
-        wanted_WSC = _of_all_replicas(wanted_SC)
-        gradients_WSCE = _of_all_replicas(gradients_SCE)
-        merged = _merge(wanted_WSC.reshape(-1), capacity.rows_per_server)
+        written_SC = exchange.give_back(gradients_KE, road, capacity, wire)
+        wanted_M = _of_all_replicas(wanted_SC).reshape(-1)
+        gradients_WSCE = wire.read(_of_all_replicas(written_SC))
+        if distinct and len(wanted_M) == capacity.per_server:
+            merged = owner.as_listed(wanted_M, capacity.rows_per_server)
+        else:
+            merged = owner.merge(wanted_M, capacity.rows_per_server)
         gradients_UE = owner.sum_gradients(
             gradients_WSCE.reshape(-1, gradients_KE.shape[-1]), merged
         )
-        return _update(table, merged.rows_U, gradients_UE, update_rows)
+        table = _update(table, merged.rows_U, gradients_UE, update_rows)
+        return table, updated + merged.count
 
-    return exchange.over_rounds(rounds, one_round, table)
+    return exchange.over_rounds(rounds, one_round, (table, jnp.zeros(1, jnp.int32)))
 
 
 def _of_all_replicas(x: Array) -> Array:
     if lax.axis_size(WORKER) == 1:
         return x[None]
     return lax.all_gather(x, WORKER)
-
-
-def _merge(wanted_M: Int[Array, " M"], n_rows: int) -> owner.Merged:
-    if lax.axis_size(WORKER) * lax.axis_size(SERVER) == 1:
-        return owner.already_distinct(wanted_M, n_rows)
-    return owner.merge(wanted_M, n_rows)
 
 
 def _update(

@@ -24,14 +24,15 @@ def after(x: T, *done: Array) -> T:
     `lax.optimization_barrier` says the same, but XLA:CPU forgets it before it schedules. The
     comparison below is never true, which the compiler cannot know.
     """
-    if lax.axis_size(BOTH) == 1:
+    if not done or lax.axis_size(BOTH) == 1:
         return x
     never = jnp.stack([(_bits(array) | 1) == 0 for array in done]).any()
     return jax.tree.map(lambda leaf: jnp.where(never, jnp.zeros_like(leaf), leaf), x)
 
 
 def _bits(array: Any) -> Array:
-    first = array.reshape(-1)[0]
+    # Not by reshape: the array may be a whole table, which a flat layout would have to copy.
+    first = array[(0,) * array.ndim]
     if first.dtype == jnp.int32:
         return first
     return lax.bitcast_convert_type(first.astype(jnp.float32), jnp.int32)

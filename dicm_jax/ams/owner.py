@@ -34,17 +34,21 @@ class Merged:
     count: Int[Array, ""]
 
 
-def merge(wanted_M: Int[Array, " M"], n_rows: int) -> Merged:
+def merge(wanted_M: Int[Array, " M"], n_rows: int, *, distinct: bool = True) -> Merged:
     """Find the distinct rows among `wanted_M`, by sorting.
 
     Args:
       wanted_M: rows asked for; ``n_rows`` marks an unused place.
       n_rows: ``V``, rows that this server owns.
+      distinct: False gives each row asked for a slot of its own, however often it is.
     """
     slots = jnp.arange(len(wanted_M), dtype=jnp.int32)
     order_M = jnp.argsort(wanted_M)
     sorted_M = wanted_M[order_M]
-    is_first_M = jnp.concatenate([jnp.ones(1, bool), sorted_M[1:] != sorted_M[:-1]])
+    if distinct:
+        is_first_M = jnp.concatenate([jnp.ones(1, bool), sorted_M[1:] != sorted_M[:-1]])
+    else:
+        is_first_M = jnp.ones(len(wanted_M), bool)
     rank_M = jnp.cumsum(is_first_M, dtype=jnp.int32) - 1
     rows_U = (n_rows + 1 + slots).at[rank_M].set(sorted_M)
     place_M = jnp.zeros_like(slots).at[order_M].set(rank_M, unique_indices=True)
@@ -52,8 +56,11 @@ def merge(wanted_M: Int[Array, " M"], n_rows: int) -> Merged:
     return Merged(rows_U, place_M, count)
 
 
-def already_distinct(wanted_M: Int[Array, " M"], n_rows: int) -> Merged:
-    """`merge` for rows that one worker alone asks for: its list is unique and ascending."""
+def as_listed(wanted_M: Int[Array, " M"], n_rows: int) -> Merged:
+    """Slots for rows that one requester asks for: its list is ascending, and ends unused.
+
+    They are distinct rows where its list holds each row once.
+    """
     slots = jnp.arange(len(wanted_M), dtype=jnp.int32)
     unused_M = wanted_M >= n_rows
     rows_U = jnp.where(unused_M, n_rows + slots, wanted_M)

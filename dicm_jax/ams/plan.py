@@ -1,13 +1,13 @@
-"""The host's share of a pull: which rows each device wants, and where each one is used.
+"""The host's share of a pull: which rows each requester wants, and where each one is used.
 
 Everything that can be known before the step is worked out here, in the input pipeline's threads:
-the unique rows of each device's samples (worker-side de-duplication) and, for every place where a
-key stands in the batch, the number of its row in that list. Servers do not appear: rows are sorted,
-and servers own runs of rows, so the device finds each server's part by two binary searches.
+the unique rows of each requester's samples (de-duplication within a worker) and, for every place
+where a key stands in the batch, the number of its row in that list. Servers do not appear: rows are
+sorted, and servers own runs of rows, so the device finds each server's part by two binary searches.
 
 Shape legend
-    N   devices fed by this host      K   slots of a device's list of unique rows
-    C   rows that travel between one worker and one server in one round of an exchange
+    K   slots of a requester's list of unique rows
+    C   rows that travel between one requester and one server in one round of an exchange
 """
 
 import dataclasses
@@ -16,8 +16,9 @@ from typing import Any, no_type_check
 import jax
 import numpy as np
 
-from dicm_jax.ams.keys import NO_ROW
+from dicm_jax.ams.keys import NO_ROW, PADDING
 from dicm_jax.ams.layout import RowLayout
+from dicm_jax.errors import ConfigError, DataError
 
 Leaf = Any
 """A NumPy array on the host, a JAX array in the step."""
@@ -30,16 +31,19 @@ UNUSED = np.iinfo(np.int32).max
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What one device asks of the servers, for one table and one embedding model.
+    """What one requester asks of the servers, for one table and one embedding model.
 
     Attributes:
-      rows_K: int32, the unique rows wanted, ascending, then `UNUSED`.
-      rounds: int32 ``[1]``, rounds of exchange that this device's rows need (a power of two; 1
+      rows_K: int32, the rows wanted, ascending, then `UNUSED`.
+      rounds: int32 ``[1]``, rounds of exchange that this requester's rows need (a power of two; 1
         unless the capacity of a round is overflown).
+      places: int32 ``[1]``, places of the batch where these rows stand: what would travel if rows
+        were not asked for once each.
     """
 
     rows_K: Leaf
     rounds: Leaf
+    places: Leaf
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,20 +51,28 @@ class Capacity:
     """How much one exchange is compiled for.
 
     Attributes:
-      unique: `K`, unique rows of one device: a bound that no batch can exceed.
-      per_server: `C`, rows between one device and one server in one round.
+      unique: `K`, rows of one requester's list: a bound that no batch can exceed.
+      per_server: `C`, rows between one requester and one server in one round.
       servers: servers that the rows are spread over.
-      layout: where rows lie.
+      rows_per_server: rows that each of them owns.
+
+    Raises:
+      ConfigError: one of them is not at least 1.
     """
 
     unique: int
     per_server: int
     servers: int
-    layout: RowLayout
+    rows_per_server: int
 
-    @property
-    def rows_per_server(self) -> int:
-        return self.layout.rows_per_server(self.servers)
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value < 1:
+                raise ConfigError(
+                    f"an exchange with capacity {field.name}={value}: no row could ever travel;"
+                    " every part of a capacity must be at least 1"
+                )
 
     def window(self, rounds: int) -> int:
         """Rows of each server that one of `rounds` rounds may serve.
@@ -72,48 +84,85 @@ class Capacity:
 
     @property
     def single_round(self) -> bool:
-        """Whether one round always suffices, whatever the batch holds."""
+        """Whether one round always suffices, whatever distinct rows a batch holds."""
         return self.per_server >= min(self.unique, self.rows_per_server)
 
 
-def plan(keys: np.ndarray, capacity: Capacity) -> tuple[np.ndarray, np.ndarray, int]:
-    """Plan one device's pull.
+def plan(
+    keys: np.ndarray, layout: RowLayout, capacity: Capacity, *, distinct: bool = True
+) -> tuple[Request, np.ndarray]:
+    """Plan one requester's pull.
 
     Args:
       keys: int ``[...]``, keys in any arrangement, or `keys.NO_ROW`, `keys.PADDING`.
+      layout: where rows lie.
       capacity: what the exchange is compiled for.
+      distinct: ask for each row once; otherwise once for each place where it stands.
 
     Returns:
-      ``(rows_K, slots, rounds)``: the unique rows, ascending; for each place of `keys`, the number
-      of its row in ``rows_K``, or ``K`` for `NO_ROW` and ``K + 1`` for `PADDING`; and the rounds
-      that the exchange needs.
+      The request, and the slots: for each place of `keys`, the number of its row in the request's
+      list, or ``K`` for `NO_ROW` and ``K + 1`` for `PADDING`.
+
+    Raises:
+      DataError: a key outside the table, or a list that no number of rounds can serve (only
+        without `distinct`: more places of one row than travel in a round).
     """
     flat = keys.reshape(-1)
     real = flat >= 0
-    unique_rows, inverse = np.unique(capacity.layout.row(flat[real]), return_inverse=True)
+    _check_keys(flat, real, layout)
+    wanted, inverse = _listed(layout.row(flat[real]), distinct)
     slots = np.where(flat == NO_ROW, capacity.unique, capacity.unique + 1).astype(np.int32)
     slots[real] = inverse
     rows_K = np.full(capacity.unique, UNUSED, np.int32)
-    rows_K[: len(unique_rows)] = unique_rows
-    return rows_K, slots.reshape(keys.shape), rounds_needed(unique_rows, capacity)
+    rows_K[: len(wanted)] = wanted
+    rounds = rounds_needed(wanted, capacity)
+    places = np.array([np.count_nonzero(real)], np.int32)
+    return Request(rows_K, np.array([rounds], np.int32), places), slots.reshape(keys.shape)
 
 
-def rounds_needed(unique_rows: np.ndarray, capacity: Capacity) -> int:
-    """Rounds of exchange in which `unique_rows` fit, a power of two.
+def _listed(rows: np.ndarray, distinct: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Rows in ascending order, and where in that order each one stands."""
+    if distinct:
+        return np.unique(rows, return_inverse=True)
+    order = np.argsort(rows, kind="stable")
+    inverse = np.empty(len(rows), np.int64)
+    inverse[order] = np.arange(len(rows))
+    return rows[order], inverse
 
-    Round ``r`` serves one window of rows of every server (see `Capacity.window`). All devices split
-    alike, so a row is served in the same round whoever asks for it; windows of more rounds lie
-    inside those of fewer, so what suffices for one device still does when another needs more.
+
+def _check_keys(flat: np.ndarray, real: np.ndarray, layout: RowLayout) -> None:
+    wrong = (flat >= layout.n_keys) | (~real & (flat != NO_ROW) & (flat != PADDING))
+    if wrong.any():
+        raise DataError(
+            f"key {int(flat[np.argmax(wrong)])} of a table with keys 0 to {layout.n_keys - 1}: the"
+            " batch wants a row that no server owns. Look at the vocabulary sizes or the image keys"
+            " of the log; an item without a row has key -1"
+        )
+
+
+def rounds_needed(rows: np.ndarray, capacity: Capacity) -> int:
+    """Rounds of exchange in which `rows`, ascending, fit: a power of two.
+
+    Round ``r`` serves one window of rows of every server (see `Capacity.window`). All requesters
+    split alike, so a row is served in the same round whoever asks for it; windows of more rounds
+    lie inside those of fewer, so what suffices for one requester still does when another needs
+    more.
     """
     rounds = 1
-    while not _fits(unique_rows, capacity, rounds):
+    while not _fits(rows, capacity, rounds):
+        if capacity.window(rounds) <= 1:
+            raise DataError(
+                f"one row stands more often in the samples of one device than the"
+                f" {capacity.per_server} rows that travel to it in a round: set"
+                " exchange.dedup_worker=true, or a larger exchange.capacity_factor"
+            )
         rounds *= 2
     return rounds
 
 
-def _fits(unique_rows: np.ndarray, capacity: Capacity, rounds: int) -> bool:
+def _fits(rows: np.ndarray, capacity: Capacity, rounds: int) -> bool:
     own = np.arange(capacity.servers)[:, None] * capacity.rows_per_server
     starts = np.minimum(np.arange(rounds) * capacity.window(rounds), capacity.rows_per_server)
     ends = np.append(starts[1:], capacity.rows_per_server)
-    counts = np.searchsorted(unique_rows, own + ends) - np.searchsorted(unique_rows, own + starts)
+    counts = np.searchsorted(rows, own + ends) - np.searchsorted(rows, own + starts)
     return bool(np.all(counts <= capacity.per_server))

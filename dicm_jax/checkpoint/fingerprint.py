@@ -5,14 +5,21 @@ from typing import Any
 
 from dicm_jax.errors import CheckpointError
 
-BINDING = ("data", "features", "model", "optimizer", "train")
+BINDING = ("data", "features", "model", "optimizer", "exchange", "train")
 """Sections whose settings change what is trained."""
 FREE = {
     "data.path",
     "train.steps",
     "train.prefetch",
     "train.log_every",
-    "train.capacity_factor",
+    "features.tier",
+    "features.path",
+    "features.verify",
+    "exchange.strategy",
+    "exchange.dedup_worker",
+    "exchange.dedup_server",
+    "exchange.capacity_factor",
+    "exchange.chunk",
     "train.baseline",
 }
 """Settings of these sections that a run may change when it goes on."""
@@ -24,6 +31,12 @@ def fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
     for section in BINDING:
         flat |= _flatten(config[section], section)
     return {name: value for name, value in flat.items() if name not in FREE}
+
+
+def settings_of_all(config: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings by dotted name, but for folders, which differ between machines."""
+    flat = _flatten(dict(config), "")
+    return {name[1:]: value for name, value in flat.items() if not name.endswith(".path")}
 
 
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: str) -> None:

@@ -41,11 +41,13 @@ class BatchShape:
 class KeyBatch:
     """One batch as keys, before anything is planned or embedded.
 
-    Keys are numbers of the stacked ID table (see `FieldStack`) or of the feature table.
+    Keys are numbers of the stacked ID table (see `FieldStack`) or of a feature table.
 
     Attributes:
       user_AGF, impression_ABF, behavior_AGL: ID keys; `PADDING` where there is nothing.
-      ad_image_AB, behavior_image_AGL: feature table keys; `NO_ROW` without an image.
+      ad_AB, behavior_content_AGL: keys of feature tables, by content (``"image"``); `NO_ROW` for
+        an item without that content, `PADDING` where there is no item.
+      mask_AGL: True where there is a behavior.
       group_AB: group of each impression, counted within its lane.
       label_AB: 1 clicked, 0 not.
       weight_AB: 1 for an impression, 0 for padding.
@@ -55,12 +57,25 @@ class KeyBatch:
     user_AGF: np.ndarray
     impression_ABF: np.ndarray
     behavior_AGL: np.ndarray
-    ad_image_AB: np.ndarray
-    behavior_image_AGL: np.ndarray
+    ad_AB: dict[str, np.ndarray]
+    behavior_content_AGL: dict[str, np.ndarray]
+    mask_AGL: np.ndarray
     group_AB: np.ndarray
     label_AB: np.ndarray
     weight_AB: np.ndarray
     impression_AB: np.ndarray
+
+    def take(self, lanes: np.ndarray) -> "KeyBatch":
+        """The lanes of the given numbers."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return KeyBatch(
+            **{
+                name: {content: keys[lanes] for content, keys in value.items()}
+                if isinstance(value, dict)
+                else value[lanes]
+                for name, value in values.items()
+            }
+        )
 
 
 class FieldStack:
@@ -159,7 +174,7 @@ class BatchSource:
         return order, ends, lane_bounds(ends, self.shape)
 
     def _keys(self, order: np.ndarray, ends: np.ndarray, place: "_Places") -> KeyBatch:
-        split, items = self.split, self.log.items
+        split, contents = self.split, self.log.contents
         group_of_AB = order[place.rank_AB]
         first_of_AB = split.impression_offsets[group_of_AB + 1] - ends[place.rank_AB]
         impression_AB = np.where(place.real_AB, first_of_AB + place.stream_AB, 0)
@@ -169,8 +184,15 @@ class BatchSource:
             user_AGF=self._user_keys(order[place.rank_AG], place.real_AG),
             impression_ABF=self._impression_keys(impression_AB, item_AB, place.real_AB),
             behavior_AGL=_or_padding(self.stack.behavior_key(behavior_AGL), real_AGL),
-            ad_image_AB=_or_padding(items.image_N[item_AB], place.real_AB),
-            behavior_image_AGL=_or_padding(items.image_N[behavior_AGL], real_AGL),
+            ad_AB={
+                name: _or_padding(content.key_N[item_AB], place.real_AB)
+                for name, content in contents.items()
+            },
+            behavior_content_AGL={
+                name: _or_padding(content.key_N[behavior_AGL], real_AGL)
+                for name, content in contents.items()
+            },
+            mask_AGL=real_AGL,
             group_AB=place.group_AB,
             label_AB=np.where(place.real_AB, split.click_B[impression_AB], 0).astype(np.int32),
             weight_AB=place.real_AB.astype(np.float32),

@@ -19,6 +19,7 @@ from typing import Literal
 
 import numpy as np
 
+from dicm_jax.ams.keys import IMAGE
 from dicm_jax.errors import DataError
 
 NO_IMAGE = -1
@@ -69,6 +70,19 @@ class Features:
 
     rows_VD: np.ndarray
     scale_V: np.ndarray | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Content:
+    """One kind of frozen content of the items: their images, their texts.
+
+    Attributes:
+      features: the rows.
+      key_N: int32, row of each item, or `NO_IMAGE` for an item without this content.
+    """
+
+    features: Features
+    key_N: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +143,9 @@ class ClickLog:
         level keys of the same vocabulary, taken at the behaviors.
       vocabulary_sizes: number of keys of each vocabulary.
       items: the catalogue.
-      features: the frozen content rows.
+      features: the frozen rows of the images.
+      more_content: other frozen content by name, such as ``"text"``, each in a table of its own
+        behind compressors of its own.
       train, test: the splits, cut by time.
       notes: counts worth printing, such as items without an image.
     """
@@ -141,7 +157,13 @@ class ClickLog:
     features: Features
     train: GroupedImpressions
     test: GroupedImpressions
+    more_content: dict[str, Content] = dataclasses.field(default_factory=dict)
     notes: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def contents(self) -> dict[str, Content]:
+        """All frozen content by name, the images as ``"image"``."""
+        return {IMAGE: Content(self.features, self.items.image_N)} | self.more_content
 
     def fields_of(self, level: Level) -> tuple[IdField, ...]:
         """The fields of one level, in the order of their ids array."""

@@ -82,10 +82,19 @@ class Compressor(nnx.Module):
         self.output = nnx.Linear(hidden[-1], width, kernel_init=_small_glorot(), rngs=rngs)
 
     def __call__(self, rows: ContentRows) -> Float[Array, "N E"]:
-        """Vectors of frozen rows. The factor of an int8 row is applied behind the wide product."""
+        """Vectors of frozen rows: `wide`, then `narrow`."""
+        return self.narrow(self.wide(rows))
+
+    def wide(self, rows: ContentRows) -> Float[Array, "N H"]:
+        """The product with the first weights: all that touches the content's width.
+
+        The factor of an int8 row is applied behind it.
+        """
         product_NH = frozen_dot(rows.value_UD.astype(self.compute_dtype), self.first_DH[...])
-        if rows.scale_U is not None:
-            product_NH *= rows.scale_U[:, None]
+        return product_NH if rows.scale_U is None else product_NH * rows.scale_U[:, None]
+
+    def narrow(self, product_NH: Float[Array, "N H"]) -> Float[Array, "N E"]:
+        """What follows: first bias and activation, the other layers, the output."""
         x_NH = self.activations[0](product_NH + self.first_bias_H[None, :])
         for layer, activation in zip(self.hidden, self.activations[1:], strict=True):
             x_NH = activation(layer(x_NH))

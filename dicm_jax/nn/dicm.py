@@ -20,6 +20,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from dicm_jax.ams.keys import IMAGE
 from dicm_jax.nn.aggregators import (
     Interaction,
     MultiQueryAttentivePooling,
@@ -42,7 +43,9 @@ class NetSpec:
       behavior_ids: whether behaviors also come as a summed ID field.
       query_fields: positions, among the impression fields, of the fields of the second query.
       embedding_width: ``E`` of IDs and images alike.
-      images: which sides are seen through images.
+      images: which sides are seen through images and other content.
+      contents: what they are seen through, each with embedding models, missing vectors and an
+        aggregator of its own.
       attention_widths: hidden widths of the activation units.
       interaction: what activation units see.
       normalizer: what becomes of attention weights.
@@ -58,6 +61,7 @@ class NetSpec:
     query_fields: tuple[int, ...]
     embedding_width: int = 12
     images: Images = "both"
+    contents: tuple[str, ...] = (IMAGE,)
     attention_widths: tuple[int, ...] = (64, 16)
     interaction: Interaction = "concat"
     normalizer: Normalizer = "none"
@@ -72,6 +76,10 @@ class NetSpec:
     @property
     def sees_behavior_images(self) -> bool:
         return self.images in ("both", "behavior")
+
+    @property
+    def seen_contents(self) -> tuple[str, ...]:
+        return () if self.images == "none" else self.contents
 
     @property
     def matches(self) -> bool:
@@ -98,6 +106,50 @@ class Head(nnx.Module):
         return self.output(x_BX)
 
 
+class View(nnx.Module):
+    """What one kind of content tells about a sample: the ad's vector, and the behaviors pooled.
+
+    Args:
+      spec: sizes.
+      rngs: source of the initial weights.
+    """
+
+    def __init__(self, spec: NetSpec, *, rngs: nnx.Rngs):
+        width = spec.embedding_width
+        self.spec = spec
+        if spec.sees_ad_image:
+            self.no_ad_E = nnx.Param(jnp.zeros(width))
+        if spec.sees_behavior_images:
+            self.no_behavior_E = nnx.Param(jnp.zeros(width))
+            self.aggregator = MultiQueryAttentivePooling(
+                width,
+                _query_widths(spec),
+                spec.attention_widths,
+                interaction=spec.interaction,
+                normalizer=spec.normalizer,
+                chunk=spec.attention_chunk,
+                rngs=rngs,
+            )
+
+    def __call__(self, inputs: Inputs, content: str) -> list[jax.Array]:
+        """The parts of the head's input that come from `content`."""
+        parts = [inputs.ad_BE[content]] if self.spec.sees_ad_image else []
+        if not self.spec.sees_behavior_images:
+            return parts
+        queries = parts + self._id_queries(inputs)
+        pooled = self.aggregator(
+            inputs.behavior_GLE[content], inputs.behavior_mask_GL, queries, inputs.group_B
+        )
+        parts = [*parts, pooled]
+        if self.spec.matches:
+            parts.append(inputs.ad_BE[content] * pooled[:, : self.spec.embedding_width])
+        return parts
+
+    def _id_queries(self, inputs: Inputs) -> list[jax.Array]:
+        fields = list(self.spec.query_fields)
+        return [_flat(inputs.impression_BFE[:, fields])] if fields else []
+
+
 class DICM(nnx.Module):
     """The worker's network.
 
@@ -107,24 +159,15 @@ class DICM(nnx.Module):
     """
 
     def __init__(self, spec: NetSpec, *, rngs: nnx.Rngs):
-        width = spec.embedding_width
-        fan_in = (spec.user_fields + spec.impression_fields + spec.behavior_ids) * width
         self.spec = spec
-        if spec.sees_ad_image:
-            self.no_ad_image_E = nnx.Param(jnp.zeros(width))
-            fan_in += width
+        sees = spec.seen_contents
+        self.views = nnx.Dict({content: View(spec, rngs=rngs) for content in sees})
+        width = spec.embedding_width
+        of_ids = spec.user_fields + spec.impression_fields + spec.behavior_ids
+        of_view = spec.sees_ad_image + spec.matches
         if spec.sees_behavior_images:
-            self.no_behavior_image_E = nnx.Param(jnp.zeros(width))
-            self.aggregator = MultiQueryAttentivePooling(
-                width,
-                self._query_widths(),
-                spec.attention_widths,
-                interaction=spec.interaction,
-                normalizer=spec.normalizer,
-                chunk=spec.attention_chunk,
-                rngs=rngs,
-            )
-            fan_in += width * (len(self._query_widths()) + spec.matches)
+            of_view += len(_query_widths(spec))
+        fan_in = width * (of_ids + of_view * len(sees))
         self.head = Head(fan_in, spec.head_widths, rngs=rngs)
 
     def __call__(self, inputs: Inputs) -> Float[Array, "B 2"]:
@@ -137,34 +180,17 @@ class DICM(nnx.Module):
             parts.append(
                 sum_pooling(inputs.behavior_id_GLE, inputs.behavior_mask_GL)[inputs.group_B]
             )
-        if self.spec.sees_ad_image:
-            parts.append(inputs.ad_image_BE)
-        if self.spec.sees_behavior_images:
-            parts.append(self._pooled(inputs))
-        if self.spec.matches:
-            parts.append(inputs.ad_image_BE * parts[-1][:, : self.spec.embedding_width])
+        for content in self.spec.seen_contents:
+            parts += self.views[content](inputs, content)
         return self.head(jnp.concatenate(parts, axis=-1))
 
-    def _pooled(self, inputs: Inputs) -> jax.Array:
-        """Behaviors pooled for each query, side by side, the ad's image first."""
-        return self.aggregator(
-            inputs.behavior_image_GLE,
-            inputs.behavior_mask_GL,
-            self._queries(inputs),
-            inputs.group_B,
-        )
 
-    def _query_widths(self) -> list[int]:
-        width = self.spec.embedding_width
-        from_image = [width] if self.spec.sees_ad_image else []
-        from_ids = [width * len(self.spec.query_fields)] if self.spec.query_fields else []
-        return from_image + from_ids
-
-    def _queries(self, inputs: Inputs) -> list[jax.Array]:
-        from_image = [inputs.ad_image_BE] if self.spec.sees_ad_image else []
-        fields = list(self.spec.query_fields)
-        from_ids = [_flat(inputs.impression_BFE[:, fields])] if fields else []
-        return from_image + from_ids
+def _query_widths(spec: NetSpec) -> list[int]:
+    """Width of each query: the ad's vector, then the chosen ID fields side by side."""
+    width = spec.embedding_width
+    from_content = [width] if spec.sees_ad_image else []
+    from_ids = [width * len(spec.query_fields)] if spec.query_fields else []
+    return from_content + from_ids
 
 
 def _flat(x: jax.Array) -> jax.Array:

@@ -17,14 +17,14 @@ from jaxtyping import Array, Bool, Float, Int
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Inputs:
-    """Embedded samples of one device. Content that a model does not use is None.
+    """Embedded samples of one device.
 
     Attributes:
       user_GFE: user-level ID fields, once per group.
       impression_BFE: item- and context-level ID fields.
       behavior_id_GLE: ID rows of the behaviors' items, zero at padding.
-      ad_image_BE: compressed image of each impression's item.
-      behavior_image_GLE: compressed images of the behaviors' items.
+      ad_BE: compressed content of each impression's item, by content (``"image"``).
+      behavior_GLE: compressed content of the behaviors' items, by content.
       behavior_mask_GL: True where there is a behavior.
       group_B: the group of each impression.
     """
@@ -32,8 +32,8 @@ class Inputs:
     user_GFE: Float[Array, "G Fu E"]
     impression_BFE: Float[Array, "B Fi E"]
     behavior_id_GLE: Float[Array, "G L E"]
-    ad_image_BE: Any
-    behavior_image_GLE: Any
+    ad_BE: dict[str, Any]
+    behavior_GLE: dict[str, Any]
     behavior_mask_GL: Bool[Array, "G L"]
     group_B: Int[Array, " B"]
 

@@ -1,50 +1,76 @@
 """From a checked configuration and a log to the parts that a run is made of."""
 
+import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
 
-from dicm_jax.ams import feature_table, id_table
-from dicm_jax.ams.feature_table import FeatureTable
+from dicm_jax.ams import id_table
+from dicm_jax.ams.feedback import no_errors
 from dicm_jax.ams.layout import RowLayout
-from dicm_jax.ams.mesh import MeshShape, make_mesh, mesh_shape, shape_of
-from dicm_jax.config import Config, MeshConfig, OptimizerConfig, TrainConfig
+from dicm_jax.ams.mesh import Roles
+from dicm_jax.config import Config, OptimizerConfig, TrainConfig
 from dicm_jax.data.batches import BatchShape, BatchSource
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
-from dicm_jax.errors import ConfigError, MeshError
+from dicm_jax.errors import ConfigError
 from dicm_jax.features.directions import whitened_directions
+from dicm_jax.features.table_files import TableFiles
 from dicm_jax.nn.dicm import NetSpec
 from dicm_jax.training import schedules
-from dicm_jax.training.batch import Batch, Capacities, plan_batch
-from dicm_jax.training.capacity import measured_capacities
-from dicm_jax.training.feed import Plan
-from dicm_jax.training.model import CompressorSpec, ModelSpec
+from dicm_jax.training.connection import Connection, connect, on_host
+from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
+from dicm_jax.training.planning import Layouts
 from dicm_jax.training.row_adam import RowAdam
+from dicm_jax.training.servers import Exchanges, Tables
 from dicm_jax.training.state import Params, TrainState, state_shardings
 from dicm_jax.training.step import Optimizers
+from dicm_jax.training.tables import device_tables, layouts_of, statistics_of, table_files
 
 
-def start_mesh(config: MeshConfig, lanes: int) -> Mesh:
-    """The mesh that a run asks for, on the devices of this machine.
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What training and evaluation of a run share.
 
-    Raises:
-      MeshError: the devices cannot be arranged so, or the lanes of a batch cannot be dealt to them.
+    Attributes:
+      config: its settings.
+      log: its data.
+      roles: its devices.
+      spec: sizes of its model.
+      files: feature tables in files, by content.
+      tables: feature tables in device memory, by content.
     """
-    if config.virtual_devices is not None:
-        jax.config.update("jax_num_cpu_devices", config.virtual_devices)
-    shape = mesh_shape(len(jax.devices()), config.worker, config.server)
-    if lanes % shape.devices:
-        raise MeshError(
-            f"train.lanes={lanes} cannot be dealt out evenly to {shape.devices} devices: set"
-            f" train.lanes to a multiple of {shape.devices}"
+
+    config: Config
+    log: ClickLog
+    roles: Roles
+    spec: ModelSpec
+    files: Mapping[str, TableFiles]
+    tables: Tables
+
+    def connect(self, source: BatchSource, model: Model) -> Connection:
+        """Workers and servers, connected for the batches of `source`."""
+        content = layouts_of(self.log, self.files)
+        layouts = Layouts(
+            ids=RowLayout(source.stack.n_keys),
+            content={model: content[table] for model, table in self.spec.tables.items()},
         )
-    return make_mesh(shape)
+        host = self.files if on_host(self.config) else {}
+        return connect(self.config, source, model, layouts, self.roles, host)
+
+
+def start_job(config: Config, log: ClickLog, roles: Roles) -> Job:
+    """Read or write the feature tables of a run and lay them where they belong."""
+    spec = model_spec(config, log)
+    contents = spec.net.seen_contents
+    files = table_files(config, log, contents)
+    tables = {} if on_host(config) else device_tables(config, log, contents, files, roles)
+    return Job(config, log, roles, spec, files, tables)
 
 
 def train_source(config: Config, log: ClickLog) -> BatchSource:
@@ -80,13 +106,14 @@ def _usual_groups(split: GroupedImpressions, impressions: int) -> int:
     return min(impressions, math.ceil(1.5 * impressions / per_group) + 1)
 
 
-def model_spec(config: Config, log: ClickLog, source: BatchSource) -> ModelSpec:
+def model_spec(config: Config, log: ClickLog) -> ModelSpec:
     """Sizes of the model for a log.
 
     Raises:
       ConfigError: a query field that the log does not have, or widths that do not fit.
     """
-    settings, names = config.model, source.stack.impression_names
+    settings = config.model
+    names = [field.name for field in log.fields_of("item") + log.fields_of("context")]
     unknown = [name for name in settings.query_fields if name not in names]
     if unknown:
         raise ConfigError(
@@ -110,6 +137,7 @@ def model_spec(config: Config, log: ClickLog, source: BatchSource) -> ModelSpec:
         query_fields=tuple(names.index(name) for name in settings.query_fields),
         embedding_width=settings.embedding_width,
         images=settings.images,
+        contents=tuple(log.contents),
         attention_widths=settings.attention_widths,
         interaction=settings.interaction,
         normalizer=settings.normalizer,
@@ -118,12 +146,18 @@ def model_spec(config: Config, log: ClickLog, source: BatchSource) -> ModelSpec:
         head_widths=settings.head_widths,
     )
     compressor = CompressorSpec(
-        content_width=log.features.rows_VD.shape[1],
         widths=settings.compressor_widths,
         compute_dtype=settings.compute_dtype,
         output_norm=settings.compressor_output_norm,
     )
-    return ModelSpec(net, compressor, settings.share_compressor, settings.id_init_scale)
+    widths = {name: content.features.rows_VD.shape[1] for name, content in log.contents.items()}
+    return ModelSpec(net, compressor, widths, settings.share_compressor, settings.id_init_scale)
+
+
+def new_model(job: Job, *, from_scratch: bool = True) -> tuple[Model, Params]:
+    """The model and its first parameters; without their costly start if they will be restored."""
+    directions = starting_directions(job) if from_scratch else {}
+    return build_model(job.spec, job.config.train.seed, directions)
 
 
 def optimizers(config: OptimizerConfig, steps: int) -> Optimizers:
@@ -131,15 +165,8 @@ def optimizers(config: OptimizerConfig, steps: int) -> Optimizers:
     schedule = _schedule(config, steps)
     dense = functools.partial(optax.adam, b1=config.b1, b2=config.b2, eps=config.eps)
     return Optimizers(
-        dense=optax.partition(
-            {
-                "net": dense(schedule(config.learning_rate)),
-                "embedders": dense(
-                    schedule(config.compressor_learning_rate or config.learning_rate)
-                ),
-            },
-            _part_of,
-        ),
+        embedders=dense(schedule(config.compressor_learning_rate or config.learning_rate)),
+        net=dense(schedule(config.learning_rate)),
         rows=RowAdam(config.b1, config.b2, config.eps),
         row_schedule=schedule(config.id_learning_rate or config.learning_rate),
     )
@@ -151,62 +178,56 @@ def _schedule(config: OptimizerConfig, steps: int) -> Callable[[float], optax.Sc
     return lambda rate: schedules.staircase(rate, config.decay_rate, config.decay_steps)
 
 
-def _part_of(params: Params) -> Params:
-    """Name of the optimiser of each leaf: the field of `Params` that it lies under."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[0].name, params)
-
-
 def initial_state(
-    config: Config,
-    params: Params,
-    moves: Optimizers,
-    source: BatchSource,
-    mesh: Mesh,
+    job: Job, params: Params, moves: Optimizers, connection: Connection
 ) -> TrainState:
-    """The state that a run starts from, laid out on the mesh."""
-    n_rows = RowLayout(source.stack.n_keys).n_rows
-    key = jax.random.fold_in(jax.random.key(config.train.seed), 2**31 - 1)
-    settings = config.model
-    rows = id_table.init_rows(key, mesh, n_rows, settings.embedding_width, settings.id_init_scale)
+    """The state that a run starts from, laid out on the devices."""
+    settings, roles = job.config.model, job.roles
+    n_rows = RowLayout(connection.source.stack.n_keys).n_rows
+    key = jax.random.fold_in(jax.random.key(job.config.train.seed), 2**31 - 1)
+    width, scale = settings.embedding_width, settings.id_init_scale
+    rows = id_table.init_rows(key, roles.servers, n_rows, width, scale)
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        dense_optimizer=moves.dense.init(params),  # pyright: ignore[reportArgumentType]
+        dense_optimizer=moves.init(params),
         ids=moves.rows.init(rows),
+        errors=first_errors(connection.exchanges, roles, job.config.exchange.feedback_rows, width),
     )
-    return jax.device_put(state, state_shardings(state, mesh))
+    return lay_out_state(state, roles, connection.exchanges)
 
 
-def build_features(config: Config, log: ClickLog, mesh: Mesh) -> FeatureTable | None:
-    """The frozen table on the servers; None for a model that sees no images."""
-    if config.model.images == "none":
-        return None
-    rows_VD, scale_V = log.features.rows_VD, log.features.scale_V
-    stats = feature_table.statistics(rows_VD, scale_V)
-    return feature_table.build(rows_VD, scale_V, stats, config.features.storage, mesh)
+def first_errors(exchanges: Exchanges, roles: Roles, places: int, width: int) -> dict[str, Any]:
+    """Nothing owed yet to the rows of any list that travels by an inexact wire."""
+    return {
+        name: no_errors(roles.requesters * places, width)
+        for name, wire in exchanges.wires.items()
+        if not wire.exact
+    }
 
 
-def starting_directions(config: Config, log: ClickLog, spec: ModelSpec) -> np.ndarray | None:
-    """Where embedding models start, if from the data; None for random weights."""
-    if config.model.compressor_init != "pca" or not spec.image_models:
-        return None
-    rows_VD, scale_V = log.features.rows_VD, log.features.scale_V
-    stats = feature_table.statistics(rows_VD, scale_V)
-    return whitened_directions(rows_VD, scale_V, stats, spec.compressor.widths[0])
+def lay_out_state(state: TrainState, roles: Roles, exchanges: Exchanges) -> TrainState:
+    """A state that every process has the same values of, on the devices where it belongs."""
+    shardings = state_shardings(state, roles, embed_at_servers=exchanges.strategy.at_servers)
+
+    def lay(array: Any, sharding: jax.sharding.NamedSharding) -> jax.Array:
+        if isinstance(array, jax.Array) and array.sharding == sharding:
+            return array
+        on_host = np.asarray(array)
+        return jax.make_array_from_callback(on_host.shape, sharding, lambda index: on_host[index])
+
+    return jax.tree.map(lay, state, shardings)
 
 
-def capacities(config: Config, source: BatchSource, mesh: Mesh, spec: ModelSpec) -> Capacities:
-    """Room of the exchanges, measured on batches of `source`."""
-    return measured_capacities(
-        source, shape_of(mesh), spec.image_models, config.train.capacity_factor
-    )
-
-
-def planner(source: BatchSource, mesh: Mesh, room: Capacities, spec: ModelSpec) -> Plan:
-    """The function that makes batch `n` of `source` ready for the devices."""
-    shape: MeshShape = shape_of(mesh)
-
-    def plan(number: int) -> Batch:
-        return plan_batch(source[number], shape.devices, room, spec.image_models)
-
-    return plan
+def starting_directions(job: Job) -> dict[str, np.ndarray]:
+    """Where embedding models start, by content, if from the data; none for random weights."""
+    if job.config.model.compressor_init != "pca":
+        return {}
+    directions = {}
+    for name in job.spec.net.seen_contents:
+        features = job.log.contents[name].features
+        stats = statistics_of(features, job.files.get(name))
+        directions[name] = whitened_directions(
+            features.rows_VD, features.scale_V, stats, job.spec.compressor.widths[0]
+        )
+    return directions

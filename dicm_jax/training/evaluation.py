@@ -8,51 +8,51 @@ from collections.abc import Callable
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
+from jax.experimental import multihost_utils
 
-from dicm_jax.ams.feature_table import FeatureTable
-from dicm_jax.ams.mesh import batch_sharding
-from dicm_jax.config import Config
-from dicm_jax.data.schema import ClickLog, GroupedImpressions
+from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.metrics import Scores, score
 from dicm_jax.training import assemble
+from dicm_jax.training.assemble import Job
 from dicm_jax.training.feed import feed
-from dicm_jax.training.model import Model, ModelSpec
+from dicm_jax.training.model import Model
 from dicm_jax.training.state import TrainState
-from dicm_jax.training.step import make_predict_step
 
 Predictor = Callable[[TrainState], np.ndarray]
 """From a state to the click probability of every impression of a split, float32 ``[B]``, in the
 order of the log."""
 
 
-def predictor(
-    config: Config,
-    log: ClickLog,
-    split: str,
-    mesh: Mesh,
-    model: Model,
-    spec: ModelSpec,
-    features: FeatureTable | None,
-) -> Predictor:
+def predictor(job: Job, split: str, model: Model) -> Predictor:
     """The forward pass over the split called `split`, compiled once for all its states."""
-    source = assemble.evaluation_source(config, log, split)
-    room = assemble.capacities(config, source, mesh, spec)
-    predict = make_predict_step(model, room, mesh)
-    plan = assemble.planner(source, mesh, room, spec)
-    ahead, sharding = config.train.prefetch, batch_sharding(mesh)
+    source = assemble.evaluation_source(job.config, job.log, split)
+    connection = job.connect(source, model)
+    predict = connection.predict_step(model)
 
     def predict_split(state: TrainState) -> np.ndarray:
         probability_B = np.full(source.split.n_impressions, np.nan, np.float32)
-        batches = feed(plan, 0, len(source), prefetch=ahead, sharding=sharding)
+        batches = feed(
+            connection.plan, 0, len(source), prefetch=job.config.train.prefetch, roles=job.roles
+        )
         for number, batch in enumerate(batches):
+            predicted_B = predict(state, job.tables, batch)
             place_B = source[number].impression_AB.reshape(-1)
-            predicted_B = jax.device_get(predict(state, features, batch))
-            real_B = place_B >= 0
-            probability_B[place_B[real_B]] = predicted_B[real_B]
-        return probability_B
+            for shard in predicted_B.addressable_shards:
+                mine_B = place_B[shard.index]
+                real_B = mine_B >= 0
+                probability_B[mine_B[real_B]] = np.asarray(shard.data)[real_B]
+        return _of_all_processes(probability_B)
 
     return predict_split
+
+
+def _of_all_processes(probability_B: np.ndarray) -> np.ndarray:
+    """Predictions of all processes together; each has those of its own devices, NaN elsewhere."""
+    if jax.process_count() == 1:
+        return probability_B
+    gathered_PB = multihost_utils.process_allgather(probability_B)
+    own_B = np.argmin(np.isnan(gathered_PB), axis=0)
+    return gathered_PB[own_B, np.arange(len(probability_B))]
 
 
 def score_split(split: GroupedImpressions, probability_B: np.ndarray) -> Scores:

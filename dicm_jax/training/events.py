@@ -52,6 +52,19 @@ class Events:
         self._tensorboard.close()
 
 
+class NoEvents:
+    """Takes events and tells nobody: for all processes of a run but the first."""
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def __enter__(self) -> "NoEvents":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+
 def jsonable(values: dict[str, Any]) -> dict[str, Any]:
     """NaN as null: strict JSON has no NaN."""
     return {

@@ -4,6 +4,8 @@ Networks are built with Flax NNX and taken apart once; steps work on plain trees
 """
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -12,12 +14,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from dicm_jax.ams.content import Embed
+from dicm_jax.ams.embedding import Embedder
 from dicm_jax.ams.feature_table import ContentRows
+from dicm_jax.ams.keys import IMAGE
 from dicm_jax.nn.compressor import Compressor, OutputNorm, start_from_directions
 from dicm_jax.nn.dicm import DICM, NetSpec
 from dicm_jax.nn.inputs import Inputs, place
-from dicm_jax.training.batch import Batch, ImageModels
+from dicm_jax.training.batch import ContentInput, Samples
 from dicm_jax.training.state import Params
 
 
@@ -25,7 +28,6 @@ from dicm_jax.training.state import Params
 class CompressorSpec:
     """Sizes of an embedding model: see `Compressor`."""
 
-    content_width: int = 4096
     widths: tuple[int, ...] = (256, 64, 12)
     compute_dtype: str = "float32"
     output_norm: OutputNorm = "none"
@@ -36,39 +38,55 @@ class ModelSpec:
     """What is trained.
 
     Attributes:
-      net: the workers' network.
+      net: the workers' network; its `contents` are what the model sees.
       compressor: every embedding model of the servers.
+      content_widths: ``D`` of each content, by name.
       share_compressor: one embedding model for ad and behaviors instead of the paper's two.
       id_scale: standard deviation of new ID rows.
     """
 
     net: NetSpec
     compressor: CompressorSpec
+    content_widths: dict[str, int]
     share_compressor: bool = False
     id_scale: float = 0.01
 
     @property
-    def image_models(self) -> ImageModels:
-        """Which embedding model sees which input; empty for the baseline without images."""
-        sides = []
-        if self.net.sees_ad_image:
-            sides.append("ad")
-        if self.net.sees_behavior_images:
-            sides.append("behavior")
-        return {side: "image" if self.share_compressor else side for side in sides}
+    def inputs(self) -> tuple[ContentInput, ...]:
+        """Where content is seen and through which embedding model; none for the baseline.
+
+        The image models are called ``ad`` and ``behavior``, or ``image`` where shared; those of
+        other content ``ad_text``, ``behavior_text``, ``text``.
+        """
+        seen = []
+        for content in self.net.contents:
+            for side, sees in (
+                ("ad", self.net.sees_ad_image),
+                ("behavior", self.net.sees_behavior_images),
+            ):
+                apart = side if content == IMAGE else f"{side}_{content}"
+                if sees:
+                    model = content if self.share_compressor else apart
+                    seen.append(ContentInput(side, content, model))
+        return tuple(seen)
+
+    @property
+    def tables(self) -> dict[str, str]:
+        """The content, and so the table, that each embedding model reads."""
+        return {seen.model: seen.content for seen in self.inputs}
 
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Pure functions of a model, and the parameters it starts from.
+    """Pure functions of a model.
 
     Attributes:
-      embed: the servers' embedding models, by name.
+      embedders: the embedding models, by name.
       net: structure of the workers' network.
       spec: what it was made from.
     """
 
-    embed: dict[str, Embed]
+    embedders: dict[str, Embedder]
     net: nnx.GraphDef
     spec: ModelSpec
 
@@ -77,68 +95,69 @@ class Model:
         net_params: dict[str, Any],
         ids_KE: Float[Array, "K E"],
         vectors: dict[str, Array],
-        batch: Batch,
+        samples: Samples,
     ) -> Float[Array, "B 2"]:
         """Logits of (no click, click) from pulled rows and vectors."""
         net = nnx.merge(self.net, net_params)
-        return net(self._inputs(net, ids_KE, vectors, batch))
+        return net(self._inputs(net, ids_KE, vectors, samples))
 
-    def _inputs(self, net: DICM, ids_KE: Array, vectors: dict[str, Array], batch: Batch) -> Inputs:
-        ad_image_BE = behavior_image_GLE = None
-        models = self.spec.image_models
-        if "ad" in models:
-            ad_image_BE = place(
-                vectors[models["ad"]], batch.ad_image_slot_B, net.no_ad_image_E[...]
-            )
-        if "behavior" in models:
-            behavior_image_GLE = place(
-                vectors[models["behavior"]],
-                batch.behavior_image_slot_GL,
-                net.no_behavior_image_E[...],
-            )
+    def _inputs(
+        self, net: DICM, ids_KE: Array, vectors: dict[str, Array], samples: Samples
+    ) -> Inputs:
+        ad_BE, behavior_GLE = {}, {}
+        for seen in self.spec.inputs:
+            name, view = seen.content, net.views[seen.content]
+            if seen.side == "ad":
+                slots = samples.ad_slot_B[name]
+                ad_BE[name] = place(vectors[seen.model], slots, view.no_ad_E[...])
+            else:
+                slots = samples.behavior_content_slot_GL[name]
+                behavior_GLE[name] = place(vectors[seen.model], slots, view.no_behavior_E[...])
         return Inputs(
-            user_GFE=place(ids_KE, batch.user_slot_GF),
-            impression_BFE=place(ids_KE, batch.impression_slot_BF),
-            behavior_id_GLE=place(ids_KE, batch.behavior_slot_GL),
-            ad_image_BE=ad_image_BE,
-            behavior_image_GLE=behavior_image_GLE,
-            behavior_mask_GL=batch.behavior_mask_GL,
-            group_B=batch.group_B,
+            user_GFE=place(ids_KE, samples.user_slot_GF),
+            impression_BFE=place(ids_KE, samples.impression_slot_BF),
+            behavior_id_GLE=place(ids_KE, samples.behavior_slot_GL),
+            ad_BE=ad_BE,
+            behavior_GLE=behavior_GLE,
+            behavior_mask_GL=samples.behavior_mask_GL,
+            group_B=samples.group_B,
         )
 
 
 def build_model(
-    spec: ModelSpec, seed: int, directions_DH: Float[Array | np.ndarray, "D H"] | None = None
+    spec: ModelSpec,
+    seed: int,
+    directions: Mapping[str, Float[Array | np.ndarray, "D H"]] = MappingProxyType({}),
 ) -> tuple[Model, Params]:
     """A model and its initial dense parameters, the same for any mesh.
 
     Args:
       spec: sizes.
       seed: of the initial parameters.
-      directions_DH: where embedding models start (see `start_from_directions`); None for random
-        weights.
+      directions: where embedding models start (see `start_from_directions`), by content; random
+        weights for those without.
 
     Each part draws from a stream of its own, so that the baseline's network and DICM's start from
     the same seed without one shifting the other.
     """
-    embed, embedders = {}, {}
-    for stream, name in enumerate(sorted(set(spec.image_models.values()))):
+    made, embedders = {}, {}
+    for stream, (name, content) in enumerate(sorted(spec.tables.items())):
         rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 1 + stream))
         compressor = Compressor(
-            spec.compressor.content_width,
+            spec.content_widths[content],
             spec.compressor.widths,
             compute_dtype=spec.compressor.compute_dtype,
             output_norm=spec.compressor.output_norm,
             rngs=rngs,
         )
-        if directions_DH is not None:
-            start_from_directions(compressor, directions_DH)
+        if content in directions:
+            start_from_directions(compressor, directions[content])
         graph, params = nnx.split(compressor, nnx.Param)
-        embed[name] = _embed_with(graph)
+        made[name] = _embedder(graph, spec.compressor.widths)
         embedders[name] = nnx.to_pure_dict(params)
     net = DICM(spec.net, rngs=nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0)))
     graph, params = nnx.split(net, nnx.Param)
-    return Model(embed, graph, spec), Params(embedders, nnx.to_pure_dict(params))
+    return Model(made, graph, spec), Params(embedders, nnx.to_pure_dict(params))
 
 
 def click_loss(
@@ -150,8 +169,11 @@ def click_loss(
     return -jnp.sum(weight_B * picked_B)
 
 
-def _embed_with(graph: nnx.GraphDef) -> Embed:
-    def embed(params: Any, rows: ContentRows) -> Array:
-        return nnx.merge(graph, params)(rows)
+def _embedder(graph: nnx.GraphDef, widths: Sequence[int]) -> Embedder:
+    def wide(params: Any, rows: ContentRows) -> Array:
+        return nnx.merge(graph, params).wide(rows)
 
-    return embed
+    def narrow(params: Any, hidden_NH: Array) -> Array:
+        return nnx.merge(graph, params).narrow(hidden_NH)
+
+    return Embedder(wide, narrow, hidden_width=widths[0], width=widths[-1])

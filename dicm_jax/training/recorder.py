@@ -6,6 +6,7 @@ import jax
 from tqdm import tqdm
 
 from dicm_jax.training.events import Events
+from dicm_jax.training.servers import Traffic
 from dicm_jax.training.step import StepReport
 from dicm_jax.training.watch import check_finite
 
@@ -23,6 +24,7 @@ class Recorder:
 
     Attributes:
       overflown: steps in which an exchange needed more than one round.
+      stop: whether a process was asked to stop; the same in all of them.
     """
 
     def __init__(self, events: Events, bar: tqdm, log_every: int):
@@ -30,7 +32,9 @@ class Recorder:
         self._pending: tuple[int, StepReport] | None = None
         self._taken, self._impressions, self._seconds = 0, 0.0, 0.0
         self._last = time.perf_counter()
+        self._traffic: Traffic | None = None
         self.overflown = 0
+        self.stop = False
 
     @property
     def samples_per_s(self) -> float:
@@ -58,20 +62,45 @@ class Recorder:
 
     def _take(self, step: int, report: StepReport) -> None:
         seen = jax.device_get(report)
-        check_finite(step, {name: float(value) for name, value in seen.magnitudes.items()})
+        magnitudes = seen.workers.magnitudes | seen.embedders
+        check_finite(step, {name: float(value) for name, value in magnitudes.items()})
         now = time.perf_counter()
         self._taken += 1
         self.overflown += int(seen.rounds) > 1
+        self.stop |= int(seen.workers.stop) > 0
+        self._traffic = _added(self._traffic, seen.traffic)
         if self._taken > WARM_UP:
-            self._impressions += float(seen.impressions)
+            self._impressions += float(seen.workers.impressions)
             self._seconds += now - self._last
         self._last = now
         self._bar.update()
         if step % self._log_every == 0:
-            self._log(step, float(seen.loss))
+            self._log(step, float(seen.workers.loss))
 
     def _log(self, step: int, loss: float) -> None:
         speed = self.samples_per_s
         self._bar.set_postfix_str(f"{speed:,.0f} samples/s, loss {loss:.4f}")
         values = {"loss": loss, "samples_per_s": round(speed, 1), "overflown": self.overflown}
-        self._events.write("train", step, values)
+        self._events.write("train", step, values | savings(self._traffic))
+        self._traffic = None
+
+
+def _added(before: Traffic | None, seen: Traffic) -> Traffic:
+    if before is None:
+        return jax.tree.map(int, seen)
+    return jax.tree.map(lambda a, b: a + int(b), before, seen)
+
+
+def savings(traffic: Traffic | None) -> dict[str, float]:
+    """What de-duplication saves, by list: how many rows there would be for each one that there is.
+
+    ``dedup_worker``: places of a batch for each row asked for; ``dedup_server``: rows asked for,
+    for each one compressed or updated.
+    """
+    if traffic is None:
+        return {}
+    ratios = {}
+    for name, listed in traffic.listed.items():
+        ratios[f"dedup_worker/{name}"] = round(traffic.places[name] / max(listed, 1), 3)
+        ratios[f"dedup_server/{name}"] = round(listed / max(traffic.handled[name], 1), 3)
+    return ratios

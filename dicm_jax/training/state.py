@@ -1,27 +1,28 @@
 """Everything that training changes, and nothing that it does not.
 
-The frozen feature table is not part of the state: it is an argument of the step that is read only.
+Frozen feature tables are not part of the state: they are an argument of the step that is read only.
 """
 
 import dataclasses
 from typing import Any, no_type_check
 
 import jax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Int
 
+from dicm_jax.ams.feedback import Errors
 from dicm_jax.ams.id_table import Table
-from dicm_jax.ams.mesh import replicated, table_sharding
+from dicm_jax.ams.mesh import Roles, replicated, table_sharding
 
 
 @no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Params:
-    """Dense parameters, the same on every device, as nested dicts.
+    """Dense parameters as nested dicts, or what belongs to each of the two parts.
 
     Attributes:
-      embedders: of the servers' embedding models, by name.
+      embedders: of the embedding models, by name.
       net: of the workers' network.
     """
 
@@ -38,30 +39,42 @@ class TrainState:
     Attributes:
       step: steps taken.
       params: dense parameters.
-      dense_optimizer: what Optax keeps for them.
+      dense_optimizer: what Optax keeps for them, the two parts apart.
       ids: the ID table, with what the row-sparse optimiser keeps for each row.
+      errors: what rounding owes to the gradients of rows, by the name of their list; empty where
+        gradients travel exactly.
     """
 
     step: Int[Array, ""]
     params: Params
-    dense_optimizer: Any
+    dense_optimizer: Params
     ids: Table
+    errors: dict[str, Errors]
 
 
 StateOf: Any = TrainState
 """A `TrainState` that holds shardings or specs in the place of arrays."""
 
 
-def state_shardings(state: TrainState, mesh: Mesh) -> TrainState:
-    """Where each array of a state lies: tables by rows on the servers, the rest everywhere."""
-    everywhere, by_rows = replicated(mesh), table_sharding(mesh)
+def state_shardings(state: TrainState, roles: Roles, *, embed_at_servers: bool) -> TrainState:
+    """Where each array of a state lies.
+
+    Tables lie by rows on the servers, errors with the workers that send, and dense parameters on
+    every device of their role.
+    """
+    on_servers, on_workers = replicated(roles.servers), replicated(roles.workers)
+    embedding = on_servers if embed_at_servers else on_workers
 
     def same(tree: Any, sharding: NamedSharding) -> Any:
         return jax.tree.map(lambda _: sharding, tree)
 
     return StateOf(
-        step=everywhere,
-        params=same(state.params, everywhere),
-        dense_optimizer=same(state.dense_optimizer, everywhere),
-        ids=same(state.ids, by_rows),
+        step=on_servers,
+        params=Params(same(state.params.embedders, embedding), same(state.params.net, on_workers)),
+        dense_optimizer=Params(
+            same(state.dense_optimizer.embedders, embedding),
+            same(state.dense_optimizer.net, on_workers),
+        ),
+        ids=same(state.ids, table_sharding(roles.servers)),
+        errors=same(state.errors, roles.lists_on_workers),
     )

@@ -1,16 +1,15 @@
-"""The training step and the prediction step, as they run on a mesh (Algorithm 1 of the paper).
+"""The training step and the prediction step (Algorithm 1 of the paper), on either placement.
 
-    worker: pull vectors and ID rows; gradients of the network and of what was pulled
-    worker -> server: push the gradients of what was pulled
-    server: gather the rows again, gradient of the embedding model; row-sparse update of ID rows
-    all: sum dense gradients over devices, update dense parameters
+    servers: answer the requests for ID rows and vectors
+    workers: gradients of the network and of what was pulled
+    servers: take those back; gather rows again, gradient of the embedding models; row-sparse update
+    all:     sum dense gradients over devices, update dense parameters
 
-Shape legend
-    K   slots of a list of unique rows     B   impressions     E   embedding width
+`colocated` makes one program of it, for devices that have both roles; `dicm_jax.training.dedicated`
+makes three, for devices that have one each.
 """
 
 import dataclasses
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, no_type_check
 
@@ -18,32 +17,17 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from dicm_jax.ams import content, id_table
-from dicm_jax.ams.feature_table import FeatureTable
-from dicm_jax.ams.id_table import Table
-from dicm_jax.ams.mesh import (
-    BATCH_SPEC,
-    BOTH,
-    REPLICATED_SPEC,
-    TABLE_SPEC,
-    replicated,
-    table_sharding,
-)
+from dicm_jax.ams.mesh import BATCH_SPEC, BOTH, REPLICATED_SPEC, TABLE_SPEC, Roles
 from dicm_jax.ams.order import after
-from dicm_jax.training.batch import Batch, Capacities
-from dicm_jax.training.model import Model, click_loss
+from dicm_jax.training import servers, workers
+from dicm_jax.training.batch import Batch
+from dicm_jax.training.model import Model
 from dicm_jax.training.row_adam import RowAdam
-from dicm_jax.training.state import Params, StateOf, TrainState
-
-STATE_SPEC = StateOf(
-    step=REPLICATED_SPEC,
-    params=REPLICATED_SPEC,
-    dense_optimizer=REPLICATED_SPEC,
-    ids=TABLE_SPEC,
-)
+from dicm_jax.training.servers import Exchanges, Tables, Traffic
+from dicm_jax.training.state import Params, StateOf, TrainState, state_shardings
+from dicm_jax.training.workers import WorkerReport
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,14 +35,21 @@ class Optimizers:
     """How parameters move.
 
     Attributes:
-      dense: for the network and the embedding models.
+      embedders: for the embedding models.
+      net: for the workers' network.
       rows: for ID rows.
       row_schedule: learning rate of ID rows by step.
     """
 
-    dense: optax.GradientTransformation
+    embedders: optax.GradientTransformation
+    net: optax.GradientTransformation
     rows: RowAdam
     row_schedule: optax.Schedule
+
+    def init(self, params: Params) -> Params:
+        """What the two dense optimisers keep at the start."""
+        kept: Any = Params
+        return kept(self.embedders.init(params.embedders), self.net.init(params.net))
 
 
 @no_type_check  # leaves may also be shapes, specs, shardings
@@ -68,80 +59,136 @@ class StepReport:
     """What a step tells the host.
 
     Attributes:
-      loss: mean cross-entropy of the batch's impressions, nat.
-      magnitudes: sum of squares of each watched tensor, by name in the order in which a step makes
-        them; not finite exactly where the tensor is not (or its squares overflow).
-      impressions: impressions of the batch, padding left out.
+      workers: loss and magnitudes.
+      embedders: magnitudes of the gradients of embedding models that live at the servers.
+      traffic: rows asked for and handled.
       rounds: most rounds of exchange that any pull needed; above 1, a capacity was overflown.
     """
 
-    loss: Array
-    magnitudes: OrderedDict[str, Array]
-    impressions: Array
+    workers: WorkerReport
+    embedders: dict[str, Array]
+    traffic: Traffic
     rounds: Array
 
 
-TrainStep = Callable[[TrainState, FeatureTable | None, Batch], tuple[TrainState, StepReport]]
-PredictStep = Callable[[TrainState, FeatureTable | None, Batch], Float[Array, " B"]]
+TrainStep = Callable[[TrainState, Tables, Batch], tuple[TrainState, StepReport]]
+PredictStep = Callable[[TrainState, Tables, Batch], Float[Array, " B"]]
+
+STATE_SPEC = StateOf(
+    step=REPLICATED_SPEC,
+    params=REPLICATED_SPEC,
+    dense_optimizer=REPLICATED_SPEC,
+    ids=TABLE_SPEC,
+    errors=BATCH_SPEC,
+)
 
 
-def make_train_step(
-    model: Model, optimizers: Optimizers, capacities: Capacities, mesh: Mesh
+def colocated_train_step(
+    model: Model, optimizers: Optimizers, exchanges: Exchanges, roles: Roles
 ) -> TrainStep:
-    """The jitted training step. The state is donated: its tables are updated in place."""
+    """The jitted step for devices that serve and work. The state is donated, updated in place."""
 
-    def step(state: TrainState, features: FeatureTable | None, batch: Batch):
-        total = lax.psum(jnp.sum(batch.weight_B), BOTH)
-        ids_KE, vectors = _pull(model, capacities, state, features, batch, total)
-        with jax.named_scope("worker"):
-
-            def loss_of(net_params: Any, ids_KE: Array, vectors: dict[str, Array]) -> Array:
-                logits_B2 = model.logits(net_params, ids_KE, vectors, batch)
-                return click_loss(logits_B2, batch.label_B, batch.weight_B) / total
-
-            loss, (g_net, g_ids_KE, g_vectors) = jax.value_and_grad(loss_of, argnums=(0, 1, 2))(
-                state.params.net, ids_KE, vectors
-            )
-        g_embedders = _push_vectors(model, capacities, state, features, batch, g_vectors)
-        with jax.named_scope("update_dense"):
-            gradients = _sum_over_devices(Params(g_embedders, g_net))
-            params, dense_optimizer = _move_dense(
-                optimizers.dense, gradients, state.dense_optimizer, state.params
-            )
-        with jax.named_scope("push_ids"):
-            update_rows = optimizers.rows.at(state.step, optimizers.row_schedule(state.step))
-            request = after(batch.ids, g_ids_KE, *jax.tree.leaves(gradients))
-            ids = id_table.push(state.ids, g_ids_KE, request, capacities.ids, update_rows)
-        report = _report(loss, total, ids_KE, vectors, gradients, g_ids_KE, batch, ids)
-        return TrainState(state.step + 1, params, dense_optimizer, ids), report
+    def step(state: TrainState, tables: Tables, batch: Batch) -> tuple[TrainState, StepReport]:
+        samples, params = batch.samples, state.params
+        total = lax.psum(jnp.sum(samples.weight_B), BOTH)
+        # ---- Servers: what was asked for
+        pulled, kept = servers.pull(
+            exchanges, state.ids["row"], params.embedders, tables, batch.servers, total
+        )
+        # ---- Workers: loss and gradients
+        embedded = workers.embed(
+            exchanges, params.embedders, pulled.content, batch.lists, batch.rows
+        )
+        found = workers.differentiate(
+            model, params.net, pulled.ids_KE, embedded.vectors, samples, total
+        )
+        sent, errors = workers.to_send(
+            exchanges, found.pulled, batch.lists, state.errors, sum_lists=lambda lists: lists
+        )
+        # ---- Gradients of embedding models, where they live
+        g_embedders = workers.gradients_of_embedders(
+            exchanges,
+            params.embedders,
+            pulled.content,
+            batch.rows,
+            embedded,
+            found.pulled.content,
+        ) or servers.push_content(
+            exchanges, params.embedders, tables, batch.servers, sent.content, kept
+        )
+        # ---- Updates
+        gradients = workers.sum_over_devices(
+            Params(g_embedders, found.net), *jax.tree.leaves(g_embedders)
+        )
+        net, net_kept = workers.move_dense(
+            optimizers.net, gradients.net, state.dense_optimizer.net, params.net
+        )
+        embedders, embedders_kept = workers.move_dense(
+            optimizers.embedders,
+            gradients.embedders,
+            state.dense_optimizer.embedders,
+            params.embedders,
+        )
+        ids, updated = servers.push_ids(
+            exchanges,
+            state.ids,
+            after(batch.servers.ids, sent.ids_KE, *jax.tree.leaves(gradients)),
+            sent.ids_KE,
+            optimizers.rows.at(state.step, optimizers.row_schedule(state.step)),
+        )
+        # ---- Report
+        seen = workers.report(
+            found, pulled.ids_KE, embedded.vectors, gradients, samples, total, *ids.values()
+        )
+        traffic, rounds = servers.traffic(batch.servers, kept, updated, seen.loss)
+        after_step = TrainState(
+            state.step + 1,
+            Params(embedders, net),
+            Params(embedders_kept, net_kept),
+            ids,
+            errors,
+        )
+        return after_step, StepReport(seen, {}, traffic, rounds)
 
     sharded = jax.shard_map(
         step,
-        mesh=mesh,
+        mesh=roles.servers,
         in_specs=(STATE_SPEC, TABLE_SPEC, BATCH_SPEC),
         out_specs=(STATE_SPEC, REPLICATED_SPEC),
         check_vma=False,  # gradients are taken of local sums and added up by hand, once
     )
-    # Said once more for jit, which else spells the same sharding differently from the state that
-    # came in and traces the second step anew.
-    everywhere, by_rows = replicated(mesh), table_sharding(mesh)
-    state_out = StateOf(everywhere, everywhere, everywhere, by_rows)
-    return jax.jit(sharded, donate_argnums=0, out_shardings=(state_out, everywhere))
+    return jax.jit(sharded, donate_argnums=0, out_shardings=_as_they_come(roles, exchanges))
 
 
-def make_predict_step(model: Model, capacities: Capacities, mesh: Mesh) -> PredictStep:
+def _as_they_come(roles: Roles, exchanges: Exchanges) -> Any:
+    """Shardings of a step's results.
+
+    Said to jit once more, which else spells the same sharding differently from the state that came
+    in, and traces the second step anew.
+    """
+    marker = StateOf(0, Params(0, 0), Params(0, 0), 0, 0)  # one leaf for each part of a state
+    everywhere = jax.NamedSharding(roles.servers, REPLICATED_SPEC)
+    at_servers = exchanges.strategy.at_servers
+    return state_shardings(marker, roles, embed_at_servers=at_servers), everywhere
+
+
+def colocated_predict_step(model: Model, exchanges: Exchanges, roles: Roles) -> PredictStep:
     """The jitted forward pass: click probability of each impression of a batch."""
 
-    def predict(state: TrainState, features: FeatureTable | None, batch: Batch):
-        ids_KE, vectors = _pull(model, capacities, state, features, batch, state.step)
-        with jax.named_scope("worker"):
-            logits_B2 = model.logits(state.params.net, ids_KE, vectors, batch)
-            return jax.nn.softmax(logits_B2)[:, 1]
+    def predict(state: TrainState, tables: Tables, batch: Batch) -> Array:
+        params = state.params
+        pulled, _ = servers.pull(
+            exchanges, state.ids["row"], params.embedders, tables, batch.servers, state.step
+        )
+        embedded = workers.embed(
+            exchanges, params.embedders, pulled.content, batch.lists, batch.rows
+        )
+        return probabilities(model, params.net, pulled.ids_KE, embedded.vectors, batch)
 
     return jax.jit(
         jax.shard_map(
             predict,
-            mesh=mesh,
+            mesh=roles.servers,
             in_specs=(STATE_SPEC, TABLE_SPEC, BATCH_SPEC),
             out_specs=BATCH_SPEC,
             check_vma=False,
@@ -149,104 +196,9 @@ def make_predict_step(model: Model, capacities: Capacities, mesh: Mesh) -> Predi
     )
 
 
-def _pull(
-    model: Model,
-    capacities: Capacities,
-    state: TrainState,
-    features: FeatureTable | None,
-    batch: Batch,
-    done: Array,
-) -> tuple[Float[Array, "K E"], dict[str, Array]]:
-    """ID rows and compressed vectors, one exchange after another, the first after `done`."""
-    with jax.named_scope("pull_ids"):
-        ids_KE = id_table.pull(state.ids["row"], after(batch.ids, done), capacities.ids)
-    vectors, done = {}, ids_KE
-    for name, request in batch.content.items():
-        assert features is not None  # images are asked for only where there is a table of them
-        with jax.named_scope(f"pull_vectors_{name}"):
-            done = vectors[name] = content.pull(
-                model.embed[name],
-                state.params.embedders[name],
-                features,
-                after(request, done),
-                capacities.content[name],
-            )
-    return ids_KE, vectors
-
-
-def _push_vectors(
-    model: Model,
-    capacities: Capacities,
-    state: TrainState,
-    features: FeatureTable | None,
-    batch: Batch,
-    gradients: dict[str, Array],
-) -> dict[str, Any]:
-    """This device's share of the gradients of the embedding models."""
-    pushed = {}
-    for name, gradients_KE in gradients.items():
-        assert features is not None
-        done = [gradients_KE, *jax.tree.leaves(pushed)]
-        with jax.named_scope(f"push_vectors_{name}"):
-            pushed[name] = content.push(
-                model.embed[name],
-                state.params.embedders[name],
-                features,
-                gradients_KE,
-                after(batch.content[name], *done),
-                capacities.content[name],
-            )
-    return pushed
-
-
-def _sum_over_devices(gradients: Params) -> Params:
-    if not gradients.embedders:
-        return lax.psum(gradients, BOTH)
-    net = after(gradients.net, *jax.tree.leaves(gradients.embedders))
-    return lax.psum(Params(gradients.embedders, net), BOTH)
-
-
-def _move_dense(
-    optimizer: optax.GradientTransformation, gradients: Any, kept: Any, params: Any
-) -> tuple[Any, Any]:
-    """New parameters, and what the optimizer keeps for the next step."""
-    # Optax counts steps in integers and multiplies them with floats, which the strict promotion
-    # that everything else is tested under forbids.
-    with jax.numpy_dtype_promotion("standard"):
-        updates, kept = optimizer.update(gradients, kept, params)
-        return optax.apply_updates(params, updates), kept
-
-
-def _report(
-    loss: Array,
-    total: Array,
-    ids_KE: Array,
-    vectors: dict[str, Array],
-    gradients: Params,
-    g_ids_KE: Array,
-    batch: Batch,
-    ids: Table,
-) -> StepReport:
-    """Sums over devices of what each of them saw, taken after the last exchange."""
-    local = OrderedDict({"ID rows": _squares(ids_KE)})  # jax sorts the keys of a plain dict
-    local |= {f"vectors of compressor {name!r}": _squares(x) for name, x in vectors.items()}
-    local |= {"loss": loss}
-    local |= {"gradient of ID rows": _squares(g_ids_KE)}
-    summed = lax.psum(after(local, *ids.values()), BOTH)
-    dense = {f"gradient of {name}": _squares(x) for name, x in named_leaves(gradients)}
-    requests = [batch.ids, *batch.content.values()]
-    rounds = jnp.max(jnp.stack([request.rounds[0] for request in requests]))
-    rounds = lax.pmax(after(rounds, summed["loss"]), BOTH)
-    return StepReport(summed["loss"], summed | dense, total, rounds)
-
-
-def named_leaves(params: Any) -> list[tuple[str, Array]]:
-    """Every array of a tree with its path, e.g. ``net.head.output.kernel``."""
-    return [
-        (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
-    ]
-
-
-def _squares(x: Array) -> Array:
-    return jnp.sum(jnp.square(x))
+def probabilities(
+    model: Model, net_params: Any, ids_KE: Array, vectors: dict[str, Array], batch: Batch
+) -> Float[Array, " B"]:
+    """Click probability of each impression, from pulled rows and vectors."""
+    with jax.named_scope("worker"):
+        return jax.nn.softmax(model.logits(net_params, ids_KE, vectors, batch.samples))[:, 1]

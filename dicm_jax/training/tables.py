@@ -1,0 +1,142 @@
+"""Feature tables of a run: in device memory, or in files that batches bring their rows from.
+
+Shape legend
+    V   rows of a table (padded)     D   content width
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from dicm_jax.ams import feature_table
+from dicm_jax.ams.feature_table import FeatureTable, Statistics
+from dicm_jax.ams.layout import RowLayout
+from dicm_jax.ams.mesh import Roles, table_sharding
+from dicm_jax.config import Config
+from dicm_jax.data.schema import ClickLog, Features
+from dicm_jax.errors import DataError
+from dicm_jax.features import table_writing
+from dicm_jax.features.table_files import TableFiles, open_table
+from dicm_jax.training.servers import Tables
+
+_COMPARED = 64
+"""Rows of a log that are compared with those of its table files."""
+
+
+def layouts_of(log: ClickLog, files: Mapping[str, TableFiles]) -> dict[str, RowLayout]:
+    """Where the rows of every content lie."""
+    return {
+        name: files[name].layout if name in files else RowLayout(len(content.features.rows_VD))
+        for name, content in log.contents.items()
+    }
+
+
+def table_files(config: Config, log: ClickLog, contents: tuple[str, ...]) -> dict[str, TableFiles]:
+    """The table files of a run, by content; none if it has no folder for them.
+
+    A content without a table in the folder gets one, written from the log.
+
+    Raises:
+      DataError: a table that does not fit the log or the configuration, or is damaged.
+    """
+    if config.features.path is None:
+        return {}
+    folder = Path(config.features.path)
+    files = {}
+    for name in contents:
+        features = log.contents[name].features
+        if jax.process_index() == 0 and not (folder / name / "table.json").exists():
+            stats = feature_table.statistics(features.rows_VD, features.scale_V)
+            table_writing.write(
+                folder / name,
+                features.rows_VD,
+                features.scale_V,
+                stats,
+                config.features.storage,
+                encoder=f"log {log.name}",
+            )
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices(f"table {name} is written")
+        files[name] = open_table(folder / name)
+        _check_fits(files[name], features, config, name)
+        if config.features.verify:
+            files[name].verify()
+    return files
+
+
+def device_tables(
+    config: Config,
+    log: ClickLog,
+    contents: tuple[str, ...],
+    files: Mapping[str, TableFiles],
+    roles: Roles,
+) -> Tables:
+    """The tables in device memory, from files where there are any."""
+    tables = {}
+    for name in contents:
+        if name in files:
+            tables[name] = from_files(files[name], roles)
+        else:
+            rows_VD, scale_V = _arrays(log.contents[name].features)
+            stats = feature_table.statistics(rows_VD, scale_V)
+            tables[name] = feature_table.build(
+                rows_VD, scale_V, stats, config.features.storage, roles.servers
+            )
+    return tables
+
+
+def from_files(files: TableFiles, roles: Roles) -> FeatureTable:
+    """A table on the servers; a process reads the rows of its own servers only."""
+    by_rows, n_rows = table_sharding(roles.servers), files.layout.n_rows
+    stored, scale = {}, {}
+    for device, (rows, *_) in by_rows.addressable_devices_indices_map((n_rows,)).items():
+        first, end, _ = rows.indices(n_rows)
+        stored_VD, scale_V = files.read_run(first, end)
+        stored[device] = jax.device_put(stored_VD, device)
+        if scale_V is not None:
+            scale[device] = jax.device_put(scale_V, device)
+
+    def whole(parts: dict[jax.Device, jax.Array], *dims: int) -> jax.Array:
+        return jax.make_array_from_single_device_arrays(
+            (n_rows, *dims), by_rows, list(parts.values())
+        )
+
+    return FeatureTable(whole(stored, files.width), whole(scale) if scale else None)
+
+
+def statistics_of(features: Features, files: TableFiles | None) -> Statistics:
+    """What the rows of a content are standardised with."""
+    if files is not None:
+        return files.statistics
+    return feature_table.statistics(*_arrays(features))
+
+
+def _arrays(features: Features) -> tuple[np.ndarray, np.ndarray | None]:
+    return features.rows_VD, features.scale_V
+
+
+def _check_fits(files: TableFiles, features: Features, config: Config, name: str) -> None:
+    count, width = features.rows_VD.shape
+    found = {"rows": files.n_keys, "width": files.width, "storage": files.storage}
+    wanted = {"rows": count, "width": width, "storage": config.features.storage}
+    for what, value in wanted.items():
+        if found[what] != value:
+            raise DataError(
+                f"the table in {files.folder} has {what} {found[what]}, the log's content {name!r}"
+                f" and features.storage want {value}: name another --config.features.path, or"
+                " remove the folder to have it written anew"
+            )
+    keys = np.unique(np.linspace(0, count - 1, _COMPARED).astype(np.int64))
+    rows_VD, scale_V = features.rows_VD[keys], None
+    if features.scale_V is not None:
+        scale_V = features.scale_V[keys]
+    (standard_VD,) = feature_table.standardized_chunks(rows_VD, scale_V, files.statistics)
+    expected, _ = feature_table.to_rest(standard_VD, config.features.storage)
+    if not np.array_equal(files.gather(keys)[0], expected):
+        raise DataError(
+            f"the table in {files.folder} holds other rows than the log's content {name!r}: name"
+            " another --config.features.path, or remove the folder to have it written anew"
+        )
