@@ -267,16 +267,17 @@ def copy_weights(
     model.ids.weight[-1] = 0.0
     for content, name in ((model.ad, "ad"), (model.behavior, "behavior")):
         part = embedders[name]
-        _copy_mlp(content.compressor, part, part["first_DH"], part["first_bias_H"])
+        copy_mlp(content.compressor, part, part["first_DH"], part["first_bias_H"])
         content.no_image_1E[0] = _tensor(net[f"no_{name}_image_E"])
     for i, pooling in enumerate(model.poolings):
         unit = net["aggregator"]["poolings"][i]["unit"]
         first = np.concatenate([unit["key_EH"], unit["query_QH"]])
-        _copy_mlp(pooling.unit, unit, first, unit["bias_H"])
-    _copy_mlp(model.head, net["head"])
+        copy_mlp(pooling.unit, unit, first, unit["bias_H"])
+    copy_mlp(model.head, net["head"])
 
 
-def _copy_mlp(layers: nn.Module, part: Mapping[str, Any], first: Any = None, bias: Any = None):
+@torch.no_grad()
+def copy_mlp(layers: nn.Module, part: Mapping[str, Any], first: Any = None, bias: Any = None):
     """Copy `first` and `bias`, where given, then the hidden layers and the output."""
     pairs = [] if first is None else [(first, bias)]
     pairs += [(layer["kernel"], layer["bias"]) for layer in part["hidden"].values()]

@@ -14,11 +14,7 @@ Shape legend
 """
 
 import argparse
-import datetime
-import importlib.metadata
 import json
-import platform
-import resource
 import statistics
 import sys
 import time
@@ -26,6 +22,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks._machine import circumstances, peak_rss_mib
 from dicm_jax.metrics import gauc, score
 
 Log = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -71,12 +68,6 @@ def timed(function: Callable[..., object], log: Log) -> tuple[float, object]:
     start = time.perf_counter()
     result = function(*log)
     return time.perf_counter() - start, result
-
-
-def peak_rss_mib() -> float:
-    """The most memory this process has held so far, in MiB."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
 
 
 def compare(log: Log, loop_users: int, repeats: int) -> dict[str, object]:
@@ -137,12 +128,7 @@ def main(arguments: list[str]) -> None:
         **compare(log, args.loop_users, args.repeats),
         "impressions": args.impressions,
         "users": args.users,
-        "versions": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scikit-learn": importlib.metadata.version("scikit-learn"),
-        },
-        "date": datetime.date.today().isoformat(),
+        **circumstances("numpy", "scikit-learn"),
     }
     print(json.dumps(result))
 

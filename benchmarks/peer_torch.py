@@ -14,22 +14,20 @@ their float32 losses must agree.
 
 import argparse
 import dataclasses
-import datetime
-import importlib.metadata
 import importlib.util
 import json
 import os
-import platform
 import statistics
 import sys
-import time
 from collections.abc import Iterator
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
 import numpy as np
 
+from benchmarks._machine import circumstances, thread_counts
+from benchmarks._rounds import Pace, PerSecond, Program, medians, ratio, take_turns
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import batch_sharding
 from dicm_jax.config import Config, DataConfig, FeaturesConfig, ModelConfig, TrainConfig
@@ -65,17 +63,6 @@ class Contender(Protocol):
     def train(self, steps: int) -> tuple[int, list[float]]:
         """Trains `steps` batches to the end; impressions trained on, and losses."""
         ...
-
-
-class Pace(NamedTuple):
-    """Impressions trained on per second of the clock, and per second of the cores' work.
-
-    The clock says what a user gets. The work says the same on an idle machine, and stays what it is
-    when other programs take their share of the cores.
-    """
-
-    per_second: float
-    per_cpu_second: float
 
 
 class Ours:
@@ -163,8 +150,8 @@ def contenders(config: Config, log: ClickLog) -> tuple[dict[str, list[Contender]
     programs: dict[str, list[Contender]] = {
         "ours": [fast],
         "ours_float32": [float32],
-        "torch": [peer.WithThreads(plain, count) for count in _thread_counts()],
-        "torch_grouped": [peer.WithThreads(grouped, count) for count in _thread_counts()],
+        "torch": [peer.WithThreads(plain, count) for count in thread_counts()],
+        "torch_grouped": [peer.WithThreads(grouped, count) for count in thread_counts()],
     }
     images = {
         "torch": _unique_images(plain.batches),
@@ -196,11 +183,6 @@ def _agreement(plain_loss: float, ours: Contender, grouped: Contender) -> dict[s
     return found
 
 
-def _thread_counts() -> list[int]:
-    """PyTorch's settings; its threads wait for each other, so one may win on a busy machine."""
-    return sorted({1, os.cpu_count() or 1})
-
-
 def _grouped(source: BatchSource) -> "Iterator[TorchBatch]":
     from benchmarks._peer_torch_model import grouped_batch
 
@@ -213,45 +195,27 @@ def _unique_images(batches: "Iterator[TorchBatch]") -> int:
 
 
 def compare(programs: dict[str, list[Contender]], steps: int, rounds: int) -> dict[str, list[Pace]]:
-    """How fast each program was in each round, at its best setting."""
-    paces = {name: [] for name in programs}
-    for turn in range(rounds):
-        for name, settings in programs.items():
-            tried = [_timed(program, steps) for program in settings]
-            paces[name].append(Pace(*(max(numbers) for numbers in zip(*tried, strict=True))))
-        line = "  ".join(f"{name} {pace[-1].per_second:,.0f}" for name, pace in paces.items())
-        print(f"round {turn + 1} of {rounds}, impressions/s:  {line}", flush=True)
-    return paces
+    """How fast each program was in each round, at its best setting, in impressions."""
+
+    def turn(program: Contender) -> Program:
+        return lambda: program.train(steps)[0]
+
+    turns = {name: [turn(setting) for setting in settings] for name, settings in programs.items()}
+    return take_turns(turns, rounds, "impressions")
 
 
-def _timed(program: Contender, steps: int) -> Pace:
-    start, cpu_start = time.perf_counter(), time.process_time()
-    impressions, _ = program.train(steps)
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    return Pace(impressions / seconds, impressions / cpu_seconds)
-
-
-def _ratio(ours: list[Pace], against: list[Pace], unit: str) -> float:
-    """The median over rounds of how many times faster `ours` was."""
-    pairs = zip(ours, against, strict=True)
-    return round(statistics.median(getattr(x, unit) / getattr(y, unit) for x, y in pairs), 2)
-
-
-def _ratios(paces: dict[str, list[Pace]], unit: str, suffix: str = "") -> dict[str, float]:
+def _ratios(paces: dict[str, list[Pace]], unit: PerSecond, suffix: str = "") -> dict[str, float]:
     fast, float32, torch, grouped = paces.values()
     return {
-        f"ratio{suffix}": _ratio(fast, torch, unit),
-        f"ratio{suffix}_float32": _ratio(float32, torch, unit),
-        f"ratio{suffix}_grouped": _ratio(fast, grouped, unit),
-        f"ratio{suffix}_grouped_float32": _ratio(float32, grouped, unit),
+        f"ratio{suffix}": ratio(fast, torch, unit),
+        f"ratio{suffix}_float32": ratio(float32, torch, unit),
+        f"ratio{suffix}_grouped": ratio(fast, grouped, unit),
+        f"ratio{suffix}_grouped_float32": ratio(float32, grouped, unit),
     }
 
 
-def _medians(paces: dict[str, list[Pace]], unit: str) -> dict[str, int]:
-    return {
-        name: round(statistics.median(getattr(pace, unit) for pace in rounds))
-        for name, rounds in paces.items()
-    }
+def _rounded(paces: dict[str, float]) -> dict[str, int]:
+    return {name: round(pace) for name, pace in paces.items()}
 
 
 def report(paces: dict[str, list[Pace]], args: argparse.Namespace) -> dict[str, Any]:
@@ -261,20 +225,14 @@ def report(paces: dict[str, list[Pace]], args: argparse.Namespace) -> dict[str, 
         "against": "PyTorch: a row per impression, torch.unique, float32, SparseAdam",
         **_ratios(paces, "per_second"),
         **_ratios(paces, "per_cpu_second", "_cpu"),
-        "impressions_per_s": _medians(paces, "per_second"),
-        "impressions_per_cpu_s": _medians(paces, "per_cpu_second"),
+        "impressions_per_s": _rounded(medians(paces)),
+        "impressions_per_cpu_s": _rounded(medians(paces, "per_cpu_second")),
         "ours": "bfloat16 products, int8 rows",
         "batch_size": args.batch_size,
         "steps": args.steps,
         "rounds": args.rounds,
-        "threads": {"torch": _thread_counts(), "jax": os.cpu_count()},
-        "cores": os.cpu_count(),
-        "load_average": round(os.getloadavg()[0], 1),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in ("jax", "numpy", "torch")},
-        },
-        "date": datetime.date.today().isoformat(),
+        "threads": {"torch": thread_counts(), "jax": os.cpu_count()},
+        **circumstances("jax", "numpy", "torch"),
     }
 
 

@@ -35,9 +35,10 @@ class ModelServer:
     rows_in_batch = False
 
     def serve(
-        self, channel: Channel, params: Params | None, table: FeatureTable, request: Request
+        self, channel: Channel, params: Params | None, table: FeatureTable | None, request: Request
     ) -> tuple[Float[Array, "K E"], Kept]:
         """Vectors of the rows of `request`, at the places of its list; unused places are zero."""
+        assert table is not None
         capacity = of_table(channel.capacity, table)
         rounds = exchange.agreed_rounds(request, capacity)
         embedder, chunks = channel.embedder, channel.chunks
@@ -53,9 +54,9 @@ class ModelServer:
                 len(merged.rows_U),
                 chunks,
             )
-            vectors_SCE = vectors_UE[merged.place_M].reshape(
-                capacity.servers, capacity.per_server, -1
-            )
+            asked = capacity.servers * capacity.per_server
+            vectors_ME = owner.spread(vectors_UE, merged, asked)
+            vectors_SCE = vectors_ME.reshape(capacity.servers, capacity.per_server, -1)
             vectors_KE = exchange.give(
                 vectors_SCE, made[0], road, request.rows_K, capacity, channel.wire
             )
@@ -86,13 +87,14 @@ class ModelServer:
         self,
         channel: Channel,
         params: Params | None,
-        table: FeatureTable,
+        table: FeatureTable | None,
         request: Request,
         gradients_KE: Float[Array, "K E"],
         kept: Kept | None,
     ) -> Params:
         """Gradient of the parameters, summed over this server's rows; the caller sums servers."""
         assert kept is not None
+        assert table is not None
         capacity = of_table(channel.capacity, table)
         rounds = exchange.agreed_rounds(request, capacity)
 

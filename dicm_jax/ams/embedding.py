@@ -129,9 +129,11 @@ def backward(
         # The product itself is dead code here; only its gradient is computed.
         _, back = jax.vjp(lambda p: embedder.wide(p, rows), params)
         (of_wide,) = back(g_hidden_NH)
-        return jax.tree.map(lambda *parts: sum(parts[1:], parts[0]), total, of_narrow, of_wide)
+        return jax.tree.map(lambda t, a, b: t + (a + b).T, total, of_narrow, of_wide)
 
-    return chunks.over(count, len(gradients_UE), one, total)
+    # Summed as the product comes, transposed (see `nn.frozen_dot`), and turned once at the end.
+    turned = jax.tree.map(jnp.transpose, total)
+    return jax.tree.map(jnp.transpose, chunks.over(count, len(gradients_UE), one, turned))
 
 
 def kept_hidden(hidden_UH: Float[Array, "U H"]) -> HiddenOf:

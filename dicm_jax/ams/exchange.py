@@ -27,7 +27,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from dicm_jax.ams.mesh import BOTH, SERVER
 from dicm_jax.ams.order import after
-from dicm_jax.ams.plan import Capacity, Request
+from dicm_jax.ams.plan import UNUSED, Capacity, Request
 from dicm_jax.ams.wire import Wire
 
 T = TypeVar("T")
@@ -76,6 +76,14 @@ def route(
     return Route(start_S, end_S - start_S)
 
 
+def _whole_list(rows_K: Int[Array, " K"], capacity: Capacity) -> bool:
+    """Whether one server answers the whole list at once, so that places need no arithmetic.
+
+    XLA:CPU would do it again for every element that is read through them.
+    """
+    return capacity.servers == 1 and capacity.per_server == len(rows_K)
+
+
 def _places(road: Route, capacity: Capacity) -> tuple[Int[Array, "S C"], Array]:
     """Where each of a round's ``S x C`` places lies in the list, and which places are in use."""
     within_C = jnp.arange(capacity.per_server, dtype=jnp.int32)
@@ -90,6 +98,8 @@ def ask(rows_K: Int[Array, " K"], road: Route, capacity: Capacity) -> Int[Array,
       At each server, the rows that each of its ``S`` workers wants, counted from the server's own
       first row; unused places hold ``rows_per_server``, one past the last.
     """
+    if _whole_list(rows_K, capacity):
+        return jnp.minimum(rows_K, capacity.rows_per_server)[None]
     place_SC, used_SC = _places(road, capacity)
     own_S1 = jnp.arange(capacity.servers, dtype=jnp.int32)[:, None] * capacity.rows_per_server
     wanted_SC = rows_K.at[place_SC].get(mode="fill", fill_value=0) - own_S1
@@ -118,6 +128,9 @@ def put(
     capacity: Capacity,
 ) -> Shaped[Array, "K *E"]:
     """Put what the servers sent in a round at its places in the list."""
+    if _whole_list(rows_K, capacity):
+        in_use_K1 = (rows_K != UNUSED).reshape(-1, *[1] * (into_KE.ndim - 1))
+        return jnp.where(in_use_K1, received_SCE[0], into_KE)
     owner_K = jnp.minimum(rows_K // capacity.rows_per_server, capacity.servers - 1)
     within_K = jnp.arange(len(rows_K), dtype=jnp.int32) - road.start_S[owner_K]
     served_K = (within_K >= 0) & (within_K < road.count_S[owner_K])
@@ -135,6 +148,8 @@ def give_back(
     Returns:
       The gradients as they came, for ``wire.read``.
     """
+    if capacity.servers == 1 and capacity.per_server == len(gradients_KE):
+        return send(wire.write(gradients_KE)[None])
     place_SC, used_SC = _places(road, capacity)
     sent_SCE = gradients_KE.at[place_SC].get(mode="fill", fill_value=0)
     return send(wire.write(jnp.where(used_SC[..., None], sent_SCE, 0)))

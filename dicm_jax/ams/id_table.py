@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from dicm_jax.ams import exchange, owner
 from dicm_jax.ams.mesh import WORKER, table_sharding
+from dicm_jax.ams.order import after
 from dicm_jax.ams.plan import Capacity, Request
 from dicm_jax.ams.wire import Wire
 
@@ -102,7 +103,9 @@ def push(
             gradients_WSCE.reshape(-1, gradients_KE.shape[-1]), merged
         )
         table = _update(table, merged.rows_U, gradients_UE, update_rows)
-        return table, updated + merged.count
+        # The count tells what comes next that the exchange is over; the tables themselves would
+        # have to be brought into another layout for that, on TPUs.
+        return table, updated + after(merged.count, gradients_UE)
 
     return exchange.over_rounds(rounds, one_round, (table, jnp.zeros(1, jnp.int32)))
 

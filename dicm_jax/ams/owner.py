@@ -25,12 +25,12 @@ class Merged:
     Attributes:
       rows_U: distinct rows, ascending; unused slots hold distinct numbers from ``V`` upwards, so
         that a scatter may be promised unique indices and drops them.
-      place_M: the slot in ``rows_U`` of each row asked for.
+      place_M: the slot in ``rows_U`` of each row asked for; None where it is its own place.
       count: number of distinct rows.
     """
 
     rows_U: Int[Array, " U"]
-    place_M: Int[Array, " M"]
+    place_M: Int[Array, " M"] | None
     count: Int[Array, ""]
 
 
@@ -64,10 +64,20 @@ def as_listed(wanted_M: Int[Array, " M"], n_rows: int) -> Merged:
     slots = jnp.arange(len(wanted_M), dtype=jnp.int32)
     unused_M = wanted_M >= n_rows
     rows_U = jnp.where(unused_M, n_rows + slots, wanted_M)
-    return Merged(rows_U, slots, jnp.sum(~unused_M, dtype=jnp.int32))
+    return Merged(rows_U, None, jnp.sum(~unused_M, dtype=jnp.int32))
+
+
+def spread(vectors_UE: Float[Array, "U E"], merged: Merged, asked: int) -> Float[Array, "M E"]:
+    """The vector of each of the `asked` rows, from those of the distinct ones."""
+    if merged.place_M is None:
+        return vectors_UE[:asked]
+    return vectors_UE[merged.place_M]
 
 
 def sum_gradients(gradients_ME: Float[Array, "M E"], merged: Merged) -> Float[Array, "U E"]:
     """Sum, for each distinct row, the gradients that came for it (summed in order of place)."""
-    zeros_UE = jnp.zeros((len(merged.rows_U), gradients_ME.shape[-1]), gradients_ME.dtype)
+    slots = len(merged.rows_U)
+    if merged.place_M is None:
+        return jnp.pad(gradients_ME, [(0, slots - len(gradients_ME)), (0, 0)])
+    zeros_UE = jnp.zeros((slots, gradients_ME.shape[-1]), gradients_ME.dtype)
     return zeros_UE.at[merged.place_M].add(gradients_ME)

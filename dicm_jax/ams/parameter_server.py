@@ -73,7 +73,7 @@ class _AtWorkers:
         self,
         channel: Channel,
         params: Params | None,
-        table: FeatureTable,
+        table: FeatureTable | None,
         request: Request,
         gradients_KE: Float[Array, "K E"],
         kept: Kept | None,
@@ -88,9 +88,10 @@ class ParameterServer(_AtWorkers):
     rows_in_batch = False
 
     def serve(
-        self, channel: Channel, params: Params | None, table: FeatureTable, request: Request
+        self, channel: Channel, params: Params | None, table: FeatureTable | None, request: Request
     ) -> tuple[FeatureTable, None]:
         """The raw rows of `request`, in their format for rest, at the places of its list."""
+        assert table is not None
         capacity = of_table(channel.capacity, table)
         rounds = exchange.agreed_rounds(request, capacity)
 
@@ -117,7 +118,7 @@ class RowsInBatch(_AtWorkers):
     rows_in_batch = True
 
     def serve(
-        self, channel: Channel, params: Params | None, table: FeatureTable, request: Request
+        self, channel: Channel, params: Params | None, table: FeatureTable | None, request: Request
     ) -> tuple[None, None]:
         """Nothing: there are no rows at servers."""
         return None, None

@@ -79,7 +79,7 @@ class Strategy(Protocol):
         ...
 
     def serve(
-        self, channel: Channel, params: Params | None, table: FeatureTable, request: Request
+        self, channel: Channel, params: Params | None, table: FeatureTable | None, request: Request
     ) -> tuple[Given, Kept | None]:
         """Servers: answer a request."""
         ...
@@ -105,7 +105,7 @@ class Strategy(Protocol):
         self,
         channel: Channel,
         params: Params | None,
-        table: FeatureTable,
+        table: FeatureTable | None,
         request: Request,
         gradients_KE: Float[Array, "K E"],
         kept: Kept | None,

@@ -1,10 +1,12 @@
 """Saving a run and going on with it, with Orbax.
 
 A checkpoint holds the training state and a small JSON record: the position in the input (a single
-number, since batches can be built at random) and the settings it belongs to. The frozen feature
-table is not saved; it is built from its source.
+number, since batches can be built at random) and the settings it belongs to. Frozen feature tables
+are not saved; they are built from their source. What rounding owes to gradients belongs to the
+devices that sent them, and is saved apart: on another number of devices a run goes on without it.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ class Checkpoints:
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
             ),
-            item_names=("state", "record"),
+            item_names=("state", "errors", "record"),
         )
 
     def latest(self) -> int | None:
@@ -46,11 +48,19 @@ class Checkpoints:
 
     def save(self, step: int, state: TrainState) -> None:
         """Save in the background; the arrays may be donated as soon as this returns."""
-        record = {"next_batch": step, "settings": self.settings}
+        record = {
+            "next_batch": step,
+            "settings": self.settings,
+            "lists": _lists(state),
+        }
+        errors = dict(_named(state.errors))
+        items = {"errors": ocp.args.StandardSave(errors)} if errors else {}
         self._manager.save(
             step,
             args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_as_tree(state)), record=ocp.args.JsonSave(record)
+                state=ocp.args.StandardSave(_as_tree(state)),
+                record=ocp.args.JsonSave(record),
+                **items,
             ),
         )
 
@@ -70,15 +80,19 @@ class Checkpoints:
                 step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
             )["record"]
             check_same(record["settings"], self.settings, str(self.folder))
-            tree = self._manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(_as_tree(like)))
-            )["state"]
+            items = {"state": ocp.args.StandardRestore(_as_tree(like))}
+            if like.errors and record["lists"] == _lists(like):
+                items["errors"] = ocp.args.StandardRestore(dict(_named(like.errors)))
+            found = self._manager.restore(step, args=ocp.args.Composite(**items))
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise CheckpointError(
                 f"cannot read the checkpoint of step {step} in {self.folder}:"
                 f" {str(error).splitlines()[0]}. Remove its folder to go on from an older one"
             ) from error
-        return jax.tree.unflatten(jax.tree.structure(like), _leaves_in_order(tree, like))
+        state = _put_back(found["state"], dataclasses.replace(like, errors={}))
+        if "errors" not in items:
+            return dataclasses.replace(state, errors=like.errors)
+        return dataclasses.replace(state, errors=_put_back(found["errors"], like.errors))
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -91,15 +105,20 @@ class Checkpoints:
 
 def _as_tree(state: TrainState) -> dict[str, Any]:
     """A state as a dict of arrays under stable names, e.g. ``params.net.head.output.kernel``."""
-    return dict(_named(state))
+    return dict(_named(dataclasses.replace(state, errors={})))
 
 
-def _named(state: TrainState) -> list[tuple[str, Any]]:
+def _lists(state: TrainState) -> dict[str, int]:
+    """How many places for errors each list has, over all devices."""
+    return {name: len(errors.row_R) for name, errors in state.errors.items()}
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
     return [
         (jax.tree_util.keystr(path, simple=True, separator="."), leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     ]
 
 
-def _leaves_in_order(tree: dict[str, Any], like: TrainState) -> list[Any]:
-    return [tree[name] for name, _ in _named(like)]
+def _put_back(found: dict[str, Any], like: Any) -> Any:
+    return jax.tree.unflatten(jax.tree.structure(like), [found[name] for name, _ in _named(like)])

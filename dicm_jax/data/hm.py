@@ -115,7 +115,7 @@ def load(
     ids_NF = np.column_stack([item_N.astype(np.int32), articles.keys_NF])
     items = Items(ids_NF=ids_NF, image_N=image_N)
     notes = {name: float(value) for name, value in notes.items()}
-    return ClickLog("hm", fields, sizes, items, features, train, test, notes)
+    return ClickLog("hm", fields, sizes, items, features, train, test, notes=notes)
 
 
 def _check_arguments(*, behaviors: int, negatives: int, seed: int, validation_days: int) -> None:

@@ -29,14 +29,20 @@ def _forward(rows_ND: Array, weights_DH: Array) -> tuple[Array, Array]:
 
 
 def _backward(rows_ND: Array, gradient_NH: Array) -> tuple[Array, Array]:
-    # XLA:CPU folds a transpose into the dot and then leaves its fast bfloat16 path; with a row of
-    # zeros appended the left side is no longer a plain transpose and the path is kept (measured
-    # 5x). On other devices the extra row is one part in H.
     left_HN = gradient_NH.T.astype(rows_ND.dtype)
-    if rows_ND.dtype == jnp.bfloat16:
-        left_HN = jnp.concatenate([left_HN, jnp.zeros((1, left_HN.shape[1]), left_HN.dtype)])
-    product_HD = _matmul(left_HN, rows_ND)
-    return jnp.zeros_like(rows_ND), product_HD[: gradient_NH.shape[1]].T
+    product_HD = lax.platform_dependent(left_HN, rows_ND, cpu=_matmul_padded, default=_matmul)
+    return jnp.zeros_like(rows_ND), product_HD.T
+
+
+def _matmul_padded(left_HN: Array, rows_ND: Array) -> Array:
+    """The product, on XLA:CPU's fast path.
+
+    XLA:CPU folds a transpose into the dot and then leaves that path; with a row of zeros appended
+    the left side is no longer a plain transpose, and the path is kept (measured: 5 times faster in
+    bfloat16, 1.2 in float32).
+    """
+    zeros_1N = jnp.zeros((1, left_HN.shape[1]), left_HN.dtype)
+    return _matmul(jnp.concatenate([left_HN, zeros_1N]), rows_ND)[:-1]
 
 
 frozen_dot.defvjp(_forward, _backward)

@@ -11,7 +11,9 @@ from dicm_jax.training.batch import Capacities, ContentInput
 from dicm_jax.training.planning import Layouts, PlannedList, Planner
 
 SAMPLED_BATCHES = 12
-_ROUND_UP_TO = 128
+_ROUND_LISTS_TO = 128
+_ROUND_ROOM_TO = 8
+"""Rows; small, since there is such a room for every pair of devices."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +59,7 @@ def measured_room(
     bounds = _bounds(samples[0], roles, layouts, inputs, distinct)
     planner = Planner(roles.requesters, roles.workers_per_list, bounds, layouts, inputs, distinct)
     plans = [planner.plan(keys, range(roles.requesters)) for keys in samples]
-    usual = lambda most: _round_up(max(1, int(most * factor)))  # noqa: E731
+    usual = lambda most: _round_up(int(most * factor), _ROUND_LISTS_TO)  # noqa: E731
     content, at_server, at_worker = {}, {}, {}
     for model, bound in bounds.content.items():
         lists = [_lists(parts, model) for parts in plans]
@@ -84,7 +86,7 @@ def _bounds(
 
     def bound(places: int, n_rows: int) -> Capacity:
         unique = places // roles.requesters
-        unique = _round_up(min(unique, n_rows) if distinct else unique)
+        unique = _round_up(min(unique, n_rows) if distinct else unique, _ROUND_LISTS_TO)
         return Capacity(unique, unique, servers, n_rows // servers)
 
     return Capacities(
@@ -95,8 +97,8 @@ def _bounds(
     )
 
 
-def _round_up(rows: int) -> int:
-    return -(-rows // _ROUND_UP_TO) * _ROUND_UP_TO
+def _round_up(rows: int, to: int) -> int:
+    return -(-max(1, rows) // to) * to
 
 
 def _lists(parts: list[PlannedList], model: str | None) -> np.ndarray:
@@ -109,7 +111,7 @@ def _lists(parts: list[PlannedList], model: str | None) -> np.ndarray:
 
 def _usual(bound: Capacity, lists: list[np.ndarray], factor: float) -> Capacity:
     most = max(int(_per_server(rows_RK, bound).max()) for rows_RK in lists)
-    room = min(_round_up(max(1, int(most * factor))), bound.unique)
+    room = min(_round_up(int(most * factor), _ROUND_ROOM_TO), bound.unique)
     return dataclasses.replace(bound, per_server=room)
 
 

@@ -269,7 +269,7 @@ def _take_back(optimizers: Optimizers, exchanges: Exchanges, roles: Roles) -> An
             sent.ids_KE,
             optimizers.rows.at(step, optimizers.row_schedule(step)),
         )
-        traffic, rounds = servers.traffic(batch, kept, updated, ids["row"])
+        traffic, rounds = servers.traffic(batch, kept, updated, updated)
         of_embedders: Any = Params(gradients, {})
         return step + 1, embedding, ids, (workers.magnitudes(of_embedders), traffic, rounds)
 

@@ -66,14 +66,14 @@ def _colocated(config: MeshConfig) -> Roles:
 def _dedicated(config: MeshConfig) -> Roles:
     """Every process gives the same number of its devices, the first ones, to serving."""
     if config.servers_on == "cpu":
-        return mesh.dedicated(_first_of_each(jax.devices("cpu"), config.server), jax.devices())
+        return mesh.dedicated(first_of_each(jax.devices("cpu"), config.server), jax.devices())
     devices = jax.devices()
     wanted = config.server or len(devices) // (config.worker + 1)
-    servers = _first_of_each(devices, wanted)
+    servers = first_of_each(devices, wanted)
     return mesh.dedicated(servers, [device for device in devices if device not in servers])
 
 
-def _first_of_each(devices: list[jax.Device], wanted: int | None) -> list[jax.Device]:
+def first_of_each(devices: list[jax.Device], wanted: int | None) -> list[jax.Device]:
     """`wanted` devices, as many of each process."""
     processes = jax.process_count()
     wanted = len(devices) if wanted is None else wanted

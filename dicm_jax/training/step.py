@@ -138,7 +138,7 @@ def colocated_train_step(
         )
         # ---- Report
         seen = workers.report(
-            found, pulled.ids_KE, embedded.vectors, gradients, samples, total, *ids.values()
+            found, pulled.ids_KE, embedded.vectors, gradients, samples, total, updated
         )
         traffic, rounds = servers.traffic(batch.servers, kept, updated, seen.loss)
         after_step = TrainState(
