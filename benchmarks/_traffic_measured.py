@@ -8,6 +8,7 @@ many rows there were.
 import dataclasses
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -29,6 +30,8 @@ from dicm_jax.training import assemble
 from dicm_jax.training.batch import IDS, Batch
 from dicm_jax.training.connection import Connection
 from dicm_jax.training.feed import lay_out
+from dicm_jax.training.model import Model
+from dicm_jax.training.state import Params
 from dicm_jax.training.step import StepReport
 
 CASES = (
@@ -68,14 +71,16 @@ def measure(
     impressions: int,
     roles: Roles,
     cases: Sequence[tuple[str, str]] = CASES,
+    compiler_options: Mapping[str, Any] = MappingProxyType({}),
 ) -> Iterator[Measured]:
-    """Compile and run one step of each case, all on the same batch.
+    """Compile and run one step of each case, all on the same batch and from the same parameters.
 
     Args:
       world: the data; its `content_width` is the images'.
       impressions: of the batch.
       roles: a ``(1, N)`` mesh of devices with both roles.
       cases: strategies and wires.
+      compiler_options: of XLA.
 
     Raises:
       TrafficError: a program whose bytes cannot be told.
@@ -83,12 +88,15 @@ def measure(
     log = generate(world)
     with tempfile.TemporaryDirectory() as folder:
         jobs: dict[bool, assemble.Job] = {}
+        made: tuple[Model, Params] | None = None
         for strategy, wire in cases:
             in_batch = strategy == "ps_worker"
             config = _config(world, impressions, strategy, wire, folder if in_batch else None)
             if in_batch not in jobs:
                 jobs[in_batch] = assemble.start_job(config, log, roles)
-            yield _measure_one(dataclasses.replace(jobs[in_batch], config=config))
+            job = dataclasses.replace(jobs[in_batch], config=config)
+            made = assemble.new_model(job) if made is None else made
+            yield _measure_one(job, *made, compiler_options)
 
 
 def _config(
@@ -104,16 +112,18 @@ def _config(
     )
 
 
-def _measure_one(job: assemble.Job) -> Measured:
+def _measure_one(
+    job: assemble.Job, model: Model, params: Params, compiler_options: Mapping[str, Any]
+) -> Measured:
     source = assemble.train_source(job.config, job.log)
-    model, params = assemble.new_model(job)
     connection = job.connect(source, model)
     moves = assemble.optimizers(job.config.optimizer, len(source))
     state = assemble.initial_state(job, params, moves, connection)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     batch = lay_out(connection.plan(0), job.roles)
     step: Any = connection.train_step(model, moves)
-    compiled = step.lower(state, job.tables, batch).compile()
+    lowered = step.lower(state, job.tables, batch)
+    compiled = lowered.compile(compiler_options=dict(compiler_options))
     found = collectives(compiled.as_text())
     _, report = compiled(state, job.tables, batch)
     return _side_by_side(job, connection, batch, found, jax.device_get(report), parameters)

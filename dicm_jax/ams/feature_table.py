@@ -121,14 +121,17 @@ def standardized_chunks(
 
 
 def gather(table: FeatureTable, rows_U: Int[Array, " U"]) -> ContentRows:
-    """The stored rows `rows_U`, ready for a compressor; numbers past the table give zeros."""
-    value_UD = table.stored_VD.at[rows_U].get(mode="fill", fill_value=0)
+    """The stored rows `rows_U`, ready for a compressor; numbers past the table give its last row.
+
+    (Filling such rows with zeros would cost a pass over all of them.)
+    """
+    value_UD = table.stored_VD.at[rows_U].get(mode="clip")
     if value_UD.dtype == jnp.uint16:
         # Stored as bits: a gather of bfloat16 in a loop makes XLA:CPU convert the whole table.
         value_UD = lax.bitcast_convert_type(value_UD, jnp.bfloat16)
     if table.scale_V is None:
         return ContentRows(value_UD, None)
-    return ContentRows(value_UD, table.scale_V.at[rows_U].get(mode="fill", fill_value=0))
+    return ContentRows(value_UD, table.scale_V.at[rows_U].get(mode="clip"))
 
 
 AT_REST = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
