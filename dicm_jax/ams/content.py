@@ -45,7 +45,8 @@ class ModelServer:
 
         def one_round(turn: Int[Array, ""] | int, made: tuple[Array, Kept]) -> tuple[Array, Kept]:
             road = exchange.route(request.rows_K, turn, rounds, capacity)
-            merged = _merge(exchange.ask(request.rows_K, road, capacity), capacity, channel)
+            wanted_SC = exchange.ask(request.rows_K, road, capacity)
+            merged = _merge(wanted_SC, capacity, channel)
             vectors_UE, hidden_UH = forward(
                 embedder,
                 params,
@@ -60,10 +61,14 @@ class ModelServer:
             vectors_KE = exchange.give(
                 vectors_SCE, made[0], road, request.rows_K, capacity, channel.wire
             )
-            return vectors_KE, Kept(hidden_UH, made[1].embedded + merged.count)
+            return vectors_KE, Kept(hidden_UH, made[1].embedded + merged.count, wanted_SC)
 
         slots = _slots(capacity, chunks)
-        nothing = Kept(jnp.zeros((slots, embedder.hidden_width)), jnp.zeros(1, jnp.int32))
+        nothing = Kept(
+            jnp.zeros((slots, embedder.hidden_width)),
+            jnp.zeros(1, jnp.int32),
+            jnp.zeros((capacity.servers, capacity.per_server), jnp.int32),
+        )
         empty_KE = jnp.zeros((len(request.rows_K), embedder.width))
         return exchange.over_rounds(rounds, one_round, (empty_KE, nothing))
 
@@ -100,7 +105,8 @@ class ModelServer:
 
         def one_round(turn: Int[Array, ""] | int, total: Params) -> Params:
             road = exchange.route(request.rows_K, turn, rounds, capacity)
-            merged = _merge(exchange.ask(request.rows_K, road, capacity), capacity, channel)
+            wanted_SC = exchange.asked_before(kept.wanted, request.rows_K, road, rounds, capacity)
+            merged = _merge(wanted_SC, capacity, channel)
             written_SC = exchange.give_back(gradients_KE, road, capacity, channel.wire)
             gradients_SCE = channel.wire.read(written_SC)
             gradients_UE = owner.sum_gradients(

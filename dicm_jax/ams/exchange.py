@@ -32,6 +32,9 @@ from dicm_jax.ams.wire import Wire
 
 T = TypeVar("T")
 
+OVERFLOWN = "overflown"
+"""Scope, in compiled programs, of what only runs when a batch needs more than one round."""
+
 
 @no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass
@@ -107,6 +110,32 @@ def ask(rows_K: Int[Array, " K"], road: Route, capacity: Capacity) -> Int[Array,
     return send(wanted_SC)
 
 
+def asked_before(
+    wanted_SC: Int[Array, "S C"] | None,
+    rows_K: Int[Array, " K"],
+    road: Route,
+    rounds: Int[Array, ""] | int,
+    capacity: Capacity,
+) -> Int[Array, "S C"]:
+    """`ask` on the way back: what was asked for on the way there, which need not travel again.
+
+    Args:
+      wanted_SC: what `ask` returned last on the way there; None if it is not known any more.
+      rows_K, road, capacity: as for `ask`.
+      rounds: of the exchange; with more than one, rows are asked for again.
+    """
+    if wanted_SC is None:
+        return ask(rows_K, road, capacity)
+    if isinstance(rounds, int):
+        return wanted_SC
+
+    def again() -> Array:
+        with jax.named_scope(OVERFLOWN):
+            return ask(rows_K, road, capacity)
+
+    return lax.cond(rounds == 1, lambda: wanted_SC, again)
+
+
 def give(
     vectors_SCE: Float[Array, "S C E"],
     into_KE: Float[Array, "K E"],
@@ -149,7 +178,8 @@ def give_back(
       The gradients as they came, for ``wire.read``.
     """
     if capacity.servers == 1 and capacity.per_server == len(gradients_KE):
-        return send(wire.write(gradients_KE)[None])
+        used_K1 = (jnp.arange(len(gradients_KE), dtype=jnp.int32) < road.count_S[0])[:, None]
+        return send(wire.write(jnp.where(used_K1, gradients_KE, 0))[None])
     place_SC, used_SC = _places(road, capacity)
     sent_SCE = gradients_KE.at[place_SC].get(mode="fill", fill_value=0)
     return send(wire.write(jnp.where(used_SC[..., None], sent_SCE, 0)))

@@ -45,19 +45,25 @@ def init_rows(key: Array, mesh: Mesh, n_rows: int, width: int, scale: float) -> 
 
 def pull(
     row_VE: Float[Array, "V E"], request: Request, capacity: Capacity, wire: Wire
-) -> Float[Array, "K E"]:
-    """The rows of `request`, at the places of its list; unused places are zero. Per device."""
+) -> tuple[Float[Array, "K E"], Int[Array, "S C"]]:
+    """The rows of `request`, at the places of its list; unused places are zero. Per device.
+
+    Returns:
+      The rows, and what this server was asked for last, for `push`.
+    """
     rounds = exchange.agreed_rounds(request, capacity)
 
-    def one_round(turn: Int[Array, ""] | int, into_KE: Array) -> Array:
+    def one_round(turn: Int[Array, ""] | int, made: tuple[Array, Array]) -> tuple[Array, Array]:
         road = exchange.route(request.rows_K, turn, rounds, capacity)
         wanted_SC = exchange.ask(request.rows_K, road, capacity)
         # Unused places read the last row, which nobody looks at; filling them costs more.
         rows_SCE = row_VE.at[wanted_SC].get(mode="clip")
-        return exchange.give(rows_SCE, into_KE, road, request.rows_K, capacity, wire)
+        into_KE = exchange.give(rows_SCE, made[0], road, request.rows_K, capacity, wire)
+        return into_KE, wanted_SC
 
     empty_KE = jnp.zeros((len(request.rows_K), row_VE.shape[-1]), row_VE.dtype)
-    return exchange.over_rounds(rounds, one_round, empty_KE)
+    nothing_SC = jnp.zeros((capacity.servers, capacity.per_server), jnp.int32)
+    return exchange.over_rounds(rounds, one_round, (empty_KE, nothing_SC))
 
 
 def push(
@@ -69,6 +75,7 @@ def push(
     update_rows: UpdateRows,
     *,
     distinct: bool = True,
+    wanted_SC: Int[Array, "S C"] | None = None,
 ) -> tuple[Table, Int[Array, " 1"]]:
     """Send gradients to the rows' owners, sum them per row and update just those rows. Per device.
 
@@ -83,6 +90,7 @@ def push(
       wire: format of gradients on their way.
       update_rows: the row-sparse optimiser.
       distinct: whether a list holds each row once.
+      wanted_SC: as `pull` returned it; None asks again.
 
     Returns:
       The table, and how many of its rows were updated.
@@ -92,9 +100,9 @@ def push(
     def one_round(turn: Int[Array, ""] | int, done: tuple[Table, Array]) -> tuple[Table, Array]:
         table, updated = done
         road = exchange.route(request.rows_K, turn, rounds, capacity)
-        wanted_SC = exchange.ask(request.rows_K, road, capacity)
+        asked_SC = exchange.asked_before(wanted_SC, request.rows_K, road, rounds, capacity)
         written_SC = exchange.give_back(gradients_KE, road, capacity, wire)
-        wanted_M = _of_all_replicas(wanted_SC).reshape(-1)
+        wanted_M = _of_all_replicas(asked_SC).reshape(-1)
         gradients_WSCE = wire.read(_of_all_replicas(written_SC))
         if distinct and len(wanted_M) == capacity.per_server:
             merged = owner.as_listed(wanted_M, capacity.rows_per_server)

@@ -36,7 +36,7 @@ WIRE_BYTES: dict[str, Callable[[int], int]] = {
 """Bytes of a vector of some width in each of our wire formats."""
 
 KEY_BYTES = 4
-"""A row's number on our wire, int32: sent with each pull and again with each push."""
+"""A row's number on our wire, int32: sent with each pull; owners remember it for the push."""
 
 ONE_WAY = "one way"
 BOTH_WAYS = "both ways"
@@ -166,13 +166,14 @@ def ledger(sizes: Sizes, strategy: str) -> Ledger:
             f"traffic of strategy {strategy!r}: there is no such strategy; choose one of"
             f" {', '.join(STRATEGIES)}"
         )
-    ids = 2 * sizes.ids * (sizes.bytes_per_vector + sizes.key_bytes)
+    of_vector = 2 * sizes.bytes_per_vector + sizes.key_bytes  # there, back, and asked for once
+    ids = sizes.ids * of_vector
     if strategy == "ps_worker":
         images, ways = 0, NOTHING
     elif strategy == "ps_server":
         images, ways = sizes.images * (sizes.bytes_per_content + sizes.key_bytes), ONE_WAY
     else:
-        images, ways = 2 * sizes.images * (sizes.bytes_per_vector + sizes.key_bytes), BOTH_WAYS
+        images, ways = sizes.images * of_vector, BOTH_WAYS
     all_ways = MIXED_WAYS if strategy == "ps_server" else BOTH_WAYS
     return Ledger(
         strategy,

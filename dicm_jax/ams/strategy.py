@@ -58,10 +58,12 @@ class Kept:
     Attributes:
       hidden: results of the wide product, by slot.
       embedded: int32 ``[1]``, rows that were embedded.
+      wanted: int32, rows that a server was asked for in the last round; None on workers.
     """
 
     hidden: Leaf
     embedded: Leaf
+    wanted: Leaf = None
 
 
 @runtime_checkable

@@ -86,11 +86,13 @@ class Int8Wire:
     exact = False
 
     def write(self, x: Float[Array, "*n E"]) -> Shaped[Array, "*n bytes"]:
+        # Not read off the maximum: that of XLA:CPU passes over NaN where it is vectorized.
+        finite = jnp.all(jnp.isfinite(x), axis=-1, keepdims=True)
         most = jnp.max(jnp.abs(x), axis=-1, keepdims=True)
         mantissa, exponent = jnp.frexp(most / 127.0)
         exponent -= (mantissa == 0.5).astype(jnp.int32)  # a power of two is its own scale
-        exponent = jnp.where(jnp.isfinite(most), jnp.clip(exponent, -126, 126), _NOT_FINITE)
-        scaled = jnp.where(jnp.isfinite(most), jnp.ldexp(x, -exponent), 0.0)
+        exponent = jnp.where(finite, jnp.clip(exponent, -126, 126), _NOT_FINITE)
+        scaled = jnp.where(finite, jnp.ldexp(x, -exponent), 0.0)
         integers = jnp.rint(scaled).astype(jnp.int8)
         return jnp.concatenate([integers, exponent.astype(jnp.int8)], axis=-1)
 

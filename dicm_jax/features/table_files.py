@@ -86,8 +86,9 @@ class TableFiles:
     def gather(self, keys_K: np.ndarray, out: StoredRows | None = None) -> StoredRows:
         """The stored rows of keys, in the order of the keys; a key may come twice.
 
-        Each row is read from its mapped shard file when it is touched. Several threads may gather
-        at once, also into parts of one array.
+        Each row is read from its mapped shard file when it is touched; pages mapped that way are
+        given back now and then (see `MappedShards`). Several threads may gather at once, also into
+        parts of one array.
 
         Args:
           keys_K: integers.
@@ -117,6 +118,7 @@ class TableFiles:
             stored_KD[asked] = found["row"]
             if scale_K is not None:
                 scale_K[asked] = found["scale"]
+        self.shards.touched(len(keys_K))
         return out
 
     def read_run(self, first_row: int, end_row: int, layout: RowLayout | None = None) -> StoredRows:

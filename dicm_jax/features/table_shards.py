@@ -26,6 +26,8 @@ from dicm_jax.features.table_metadata import TableMetadata
 _REMEDY = "bring this file back from a copy, or write the table again"
 _BLOCK = 2**22  # bytes checked at a time
 _HOLDS_FILES = sys.version_info < (3, 13)  # a mapping keeps its file open
+_AROUND = 2**16  # bytes that Linux maps around a page that is touched, where it has them cached
+_MAPPED_BYTES = 2**29  # mapped at most, but for the rows of one call
 
 
 def shard_path(folder: Path, shard: int) -> Path:
@@ -99,6 +101,10 @@ def read_records(
 class MappedShards:
     """Read-only memory maps of shard files, each made when it is first asked for.
 
+    Pages of a map count as memory of the process until they are given back, which happens by itself
+    when rows were touched that can have mapped 512 MiB (`touched`). The system may still hold the
+    pages in its cache of files, where finding them again costs microseconds.
+
     May be used by several threads at once.
     """
 
@@ -107,6 +113,7 @@ class MappedShards:
         self._metadata = metadata
         self._records_P: list[np.ndarray | None] = [None] * VIRTUAL_SHARDS
         self._maps: list[mmap.mmap] = []
+        self._may_be_mapped = 0  # bytes
         self._lock = threading.Lock()
 
     def records(self, shard: int) -> np.ndarray:
@@ -123,9 +130,18 @@ class MappedShards:
                     records_R = self._records_P[shard] = self._map(shard)
         return records_R
 
+    def touched(self, count: int) -> None:
+        """Says that `count` records were read; gives pages back when they may have become many."""
+        with self._lock:
+            self._may_be_mapped += count * (self._metadata.record.itemsize + _AROUND)
+            many = self._may_be_mapped > _MAPPED_BYTES
+        if many:
+            self.release()
+
     def release(self) -> None:
         """Gives mapped pages back; what is touched again is read again. Values stay the same."""
         with self._lock:
+            self._may_be_mapped = 0
             for mapped in self._maps:
                 mapped.madvise(mmap.MADV_DONTNEED)
 

@@ -267,6 +267,7 @@ def _take_back(optimizers: Optimizers, exchanges: Exchanges, roles: Roles) -> An
             ids,
             after(batch.ids, sent.ids_KE, *jax.tree.leaves(gradients)),
             sent.ids_KE,
+            kept,
             optimizers.rows.at(step, optimizers.row_schedule(step)),
         )
         traffic, rounds = servers.traffic(batch, kept, updated, updated)

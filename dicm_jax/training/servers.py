@@ -58,6 +58,21 @@ class Traffic:
     handled: dict[str, Array]
 
 
+@no_type_check  # leaves may also be shapes, specs, shardings
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """What servers keep of a pull until its gradients come.
+
+    Attributes:
+      ids: ID rows that a server was asked for.
+      content: by embedding model; None where it runs on the workers.
+    """
+
+    ids: Any
+    content: dict[str, Kept | None]
+
+
 @dataclasses.dataclass(frozen=True)
 class Exchanges:
     """How everything that a model pulls is asked for, made and sent.
@@ -92,7 +107,7 @@ def pull(
     tables: Tables,
     batch: ServerBatch,
     done: Array,
-) -> tuple[Lists, dict[str, Kept | None]]:
+) -> tuple[Lists, Answered]:
     """Answer all requests, one exchange after another, the first after `done`.
 
     Args:
@@ -108,7 +123,7 @@ def pull(
     """
     with jax.named_scope("pull_ids"):
         request = after(batch.ids, done)
-        ids_KE = id_table.pull(row_VE, request, exchanges.ids, exchanges.id_wire)
+        ids_KE, wanted_SC = id_table.pull(row_VE, request, exchanges.ids, exchanges.id_wire)
     given, kept, done = {}, {}, ids_KE
     for name, channel in exchanges.content.items():
         with jax.named_scope(f"pull_content_{name}"):
@@ -119,7 +134,7 @@ def pull(
                 after(batch.content[name], done),
             )
         done = next(iter(jax.tree.leaves(given[name])), done)
-    return Lists(ids_KE, given), kept
+    return Lists(ids_KE, given), Answered(wanted_SC, kept)
 
 
 def push_content(
@@ -128,7 +143,7 @@ def push_content(
     tables: Tables,
     batch: ServerBatch,
     gradients: dict[str, Array],
-    kept: dict[str, Kept | None],
+    kept: Answered,
 ) -> dict[str, Any]:
     """This server's share of the gradients of the embedding models; none where they live elsewhere.
 
@@ -147,7 +162,7 @@ def push_content(
                 _table(exchanges, tables, batch, name),
                 after(batch.content[name], *done),
                 gradients_KE,
-                kept[name],
+                kept.content[name],
             )
     return pushed
 
@@ -157,6 +172,7 @@ def push_ids(
     table: Table,
     request: Request,
     gradients_KE: Float[Array, "K E"],
+    kept: Answered,
     update_rows: UpdateRows,
 ) -> tuple[Table, Array]:
     """The ID table with the touched rows moved, and how many they are."""
@@ -169,17 +185,18 @@ def push_ids(
             exchanges.id_wire,
             update_rows,
             distinct=exchanges.distinct,
+            wanted_SC=kept.ids,
         )
 
 
 def traffic(
-    batch: ServerBatch, kept: dict[str, Kept | None], updated: Array, done: Array
+    batch: ServerBatch, kept: Answered, updated: Array, done: Array
 ) -> tuple[Traffic, Array]:
     """Rows of this step over all servers, and the most rounds of any exchange; after `done`."""
     requests = {IDS: batch.ids} | batch.content
     places = {name: request.places[0] for name, request in requests.items()}
     listed = {name: _in_use(request) for name, request in requests.items()}
-    embedded = {name: made.embedded[0] for name, made in kept.items() if made is not None}
+    embedded = {name: made.embedded[0] for name, made in kept.content.items() if made is not None}
     # Replicas of a table update the same rows; counted once, on the first of them.
     once = jnp.where(lax.axis_index(WORKER) == 0, updated[0], 0)
     counted = Traffic(places, listed, listed | embedded | {IDS: once})

@@ -134,6 +134,7 @@ def colocated_train_step(
             state.ids,
             after(batch.servers.ids, sent.ids_KE, *jax.tree.leaves(gradients)),
             sent.ids_KE,
+            kept,
             optimizers.rows.at(state.step, optimizers.row_schedule(state.step)),
         )
         # ---- Report

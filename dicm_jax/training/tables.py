@@ -20,6 +20,7 @@ from dicm_jax.data.schema import ClickLog, Features
 from dicm_jax.errors import DataError
 from dicm_jax.features import table_writing
 from dicm_jax.features.table_files import TableFiles, open_table
+from dicm_jax.features.table_metadata import METADATA_FILE
 from dicm_jax.training.servers import Tables
 
 _COMPARED = 64
@@ -37,34 +38,42 @@ def layouts_of(log: ClickLog, files: Mapping[str, TableFiles]) -> dict[str, RowL
 def table_files(config: Config, log: ClickLog, contents: tuple[str, ...]) -> dict[str, TableFiles]:
     """The table files of a run, by content; none if it has no folder for them.
 
-    A content without a table in the folder gets one, written from the log.
+    A content without a table in the folder gets one, written from the log. Where the log has more
+    rows than a table, the new ones are appended; those that are there stay untouched.
 
     Raises:
       DataError: a table that does not fit the log or the configuration, or is damaged.
     """
     if config.features.path is None:
         return {}
-    folder = Path(config.features.path)
     files = {}
     for name in contents:
-        features = log.contents[name].features
-        if jax.process_index() == 0 and not (folder / name / "table.json").exists():
-            stats = feature_table.statistics(features.rows_VD, features.scale_V)
-            table_writing.write(
-                folder / name,
-                features.rows_VD,
-                features.scale_V,
-                stats,
-                config.features.storage,
-                encoder=f"log {log.name}",
-            )
+        folder = Path(config.features.path) / name
+        if jax.process_index() == 0:
+            _write_what_is_missing(folder, log, name, config)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices(f"table {name} is written")
-        files[name] = open_table(folder / name)
-        _check_fits(files[name], features, config, name)
+        files[name] = open_table(folder)
+        _check_fits(files[name], log.contents[name].features, config, name)
         if config.features.verify:
             files[name].verify()
     return files
+
+
+def _write_what_is_missing(folder: Path, log: ClickLog, name: str, config: Config) -> None:
+    rows_VD, scale_V = _arrays(log.contents[name].features)
+    if not (folder / METADATA_FILE).exists():
+        stats = feature_table.statistics(rows_VD, scale_V)
+        encoder = f"log {log.name}"
+        table_writing.write(folder, rows_VD, scale_V, stats, config.features.storage, encoder)
+        return
+    files = open_table(folder)
+    known = files.n_keys
+    if known < len(rows_VD):
+        of_known = Features(rows_VD[:known], None if scale_V is None else scale_V[:known])
+        _check_fits(files, of_known, config, name)
+        new_scale_V = None if scale_V is None else scale_V[known:]
+        table_writing.append(folder, rows_VD[known:], new_scale_V)
 
 
 def device_tables(
