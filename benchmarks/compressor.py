@@ -6,10 +6,12 @@ Claims, for 16,384 distinct rows of a table of 60,000 and the sizes 4096-256-64-
     bfloat16   at least 2.5 times PyTorch in float32
     int8       a step costs at most 1.15 times a bfloat16 step
 
-The project's side is the operator of the servers on one device: pull the rows' vectors, push their
-gradients back, as one jitted program. PyTorch gathers the same rows from the same float32 table
-with `index_select` and runs the layers forward and backward to all weights, with one thread and
-with all, the better one counting; under bfloat16 autocast also from a table kept in bfloat16.
+The project's side is the operator of the servers: pull the rows' vectors, push their gradients
+back, as one jitted program, on one device and on one virtual device a core, the better one counting
+(the second also exchanges vectors between its servers). PyTorch gathers the same rows from the same
+float32 table with `index_select` and runs the layers forward and backward to all weights, with one
+thread and with all, the better one counting; under bfloat16 autocast also from a table kept in
+bfloat16.
 
 The roof is what the two wide products alone take, ``rows @ weights`` and ``gradient^T @ rows``, on
 one chunk that lies ready: nothing is gathered, no other layer is run, nothing is added up. JAX,
@@ -24,6 +26,7 @@ Shape legend
 """
 
 import argparse
+import dataclasses
 import functools
 import importlib.util
 import json
@@ -36,6 +39,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array
 
 from benchmarks._machine import circumstances, thread_counts
@@ -47,12 +52,15 @@ from dicm_jax.ams.feature_table import ContentRows, FeatureTable, Statistics
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import (
     BATCH_SPEC,
+    BOTH,
     REPLICATED_SPEC,
     TABLE_SPEC,
     MeshShape,
     batch_sharding,
     make_mesh,
+    replicated,
 )
+from dicm_jax.ams.order import after
 from dicm_jax.ams.plan import Capacity, Request, plan
 from dicm_jax.ams.strategy import Channel
 from dicm_jax.ams.wire import WIRES
@@ -83,7 +91,18 @@ TOLERANCE = {"float32": 1e-4, "bfloat16": 0.1, "int8": 0.1}
 in float32: norm of the difference over norm. Gradients of random vectors nearly cancel in the sum
 over rows, so that rounding weighs more here than in training."""
 
-Step = Callable[[], tuple[Array, Any]]
+
+@dataclasses.dataclass(frozen=True)
+class Ours:
+    """A program of the project.
+
+    Attributes:
+      step: runs it once.
+      results: runs it once, and gives the vectors in the order of the batch, and the gradients.
+    """
+
+    step: Callable[[], Any]
+    results: Callable[[], tuple[np.ndarray, Any]]
 
 
 class Problem:
@@ -98,7 +117,6 @@ class Problem:
 
     def __init__(self, rows: int, batch: int, width: int, seed: int):
         rng = np.random.default_rng(seed)
-        self.mesh = make_mesh(MeshShape(1, 1))
         layout = RowLayout(rows)
         self.capacity = Capacity(batch, batch, 1, layout.n_rows)
         keys_K = rng.choice(rows, batch, replace=False)
@@ -107,11 +125,25 @@ class Problem:
         self.gradients_KE = rng.standard_normal((batch, WIDTHS[-1]), np.float32)
         self.params = _compressor(width, "float32")[1]
 
-    def table(self, storage: feature_table.Storage) -> FeatureTable:
+    def table(self, storage: feature_table.Storage, mesh: Mesh) -> FeatureTable:
         """The rows in a format for rest; they are drawn standardised."""
         width = self.features_VD.shape[1]
         stats = Statistics(np.zeros(width, np.float32), np.ones(width, np.float32))
-        return feature_table.build(self.features_VD, None, stats, storage, self.mesh)
+        return feature_table.build(self.features_VD, None, stats, storage, mesh)
+
+    def dealt_to(self, devices: int) -> tuple[Request, Capacity, np.ndarray]:
+        """The batch dealt to `devices` requesters, who are the servers as well.
+
+        Returns:
+          Their requests, what the exchange is compiled for, and the place of each of their rows in
+          the list of the whole batch.
+        """
+        share = len(self.request.rows_K) // devices
+        place_K = np.concatenate([np.arange(d, share * devices, devices) for d in range(devices)])
+        counts = np.full(devices, share, np.int32)
+        request = Request(self.request.rows_K[place_K], np.ones(devices, np.int32), counts)
+        rows = self.capacity.rows_per_server // devices
+        return request, Capacity(share, share, devices, rows), place_K
 
 
 def _compressor(width: int, compute_dtype: str) -> tuple[nnx.GraphDef, Any]:
@@ -120,8 +152,13 @@ def _compressor(width: int, compute_dtype: str) -> tuple[nnx.GraphDef, Any]:
     return graph, nnx.to_pure_dict(params)
 
 
-def ours(problem: Problem, table: FeatureTable, compute_dtype: str) -> Step:
+def ours(
+    problem: Problem, storage: feature_table.Storage, compute_dtype: str, devices: int
+) -> Ours:
     """The servers' pull and push in one program: vectors, and gradients of all weights."""
+    mesh = make_mesh(MeshShape(1, devices))
+    table = problem.table(storage, mesh)
+    request, capacity, place_K = problem.dealt_to(devices)
     graph, _ = _compressor(table.stored_VD.shape[1], compute_dtype)
 
     def wide(params: Any, rows: ContentRows) -> Array:
@@ -131,29 +168,41 @@ def ours(problem: Problem, table: FeatureTable, compute_dtype: str) -> Step:
         return nnx.merge(graph, params).narrow(hidden_NH)
 
     embedder = Embedder(wide, narrow, hidden_width=WIDTHS[0], width=WIDTHS[-1])
-    channel = Channel(embedder, problem.capacity, WIRES["float32"], Chunks())
+    channel = Channel(embedder, capacity, WIRES["float32"], Chunks())
     server = ModelServer()
 
     def pull_and_push(params: Any, table: FeatureTable, request: Request, gradients_KE: Array):
         vectors_KE, kept = server.serve(channel, params, table, request)
-        return vectors_KE, server.push(channel, params, table, request, gradients_KE, kept)
+        request = after(request, vectors_KE)
+        pushed = server.push(channel, params, table, request, gradients_KE, kept)
+        return vectors_KE, lax.psum(pushed, BOTH)
 
     program = jax.jit(
         jax.shard_map(
             pull_and_push,
-            mesh=problem.mesh,
+            mesh=mesh,
             in_specs=(REPLICATED_SPEC, TABLE_SPEC, BATCH_SPEC, BATCH_SPEC),
             out_specs=(BATCH_SPEC, REPLICATED_SPEC),
             check_vma=False,
         )
     )
-    batch = jax.device_put((problem.request, problem.gradients_KE), batch_sharding(problem.mesh))
-    return lambda: jax.block_until_ready(program(problem.params, table, *batch))
+    params = jax.device_put(problem.params, replicated(mesh))
+    batch = jax.device_put((request, problem.gradients_KE[place_K]), batch_sharding(mesh))
+    order_K = np.argsort(place_K)
+
+    def step() -> tuple[Array, Any]:
+        return jax.block_until_ready(program(params, table, *batch))
+
+    def results() -> tuple[np.ndarray, Any]:
+        vectors_KE, gradients = step()
+        return np.asarray(vectors_KE)[order_K], gradients
+
+    return Ours(step, results)
 
 
-def _program(step: Step, batch: int) -> Program:
+def _program(ours: Ours, batch: int) -> Program:
     def run() -> int:
-        step()
+        ours.step()
         return batch
 
     return run
@@ -229,9 +278,11 @@ def contenders(problem: Problem) -> tuple[dict[str, list[Program]], dict[str, fl
     from benchmarks import _compressor_torch as peer
 
     batch = problem.capacity.unique
-    tables = {name: problem.table(storage) for name, (storage, _) in FORMATS.items()}
-    steps = {name: ours(problem, tables[name], dtype) for name, (_, dtype) in FORMATS.items()}
-    features_VD = peer.as_tensor(tables["float32"].stored_VD)
+    steps = {
+        name: [ours(problem, storage, dtype, devices) for devices in device_counts()]
+        for name, (storage, dtype) in FORMATS.items()
+    }
+    features_VD = peer.as_tensor(problem.table("float32", make_mesh(MeshShape(1, 1))).stored_VD)
 
     def in_torch(table_VD: Any, autocast: bool) -> "peer.TorchCompressor":
         return peer.TorchCompressor(
@@ -246,7 +297,7 @@ def contenders(problem: Problem) -> tuple[dict[str, list[Program]], dict[str, fl
     programs: dict[str, list[Program]] = {
         "torch": _each_thread_count(float32),
         "torch_autocast": [run for model in autocast for run in _each_thread_count(model)],
-        **{name: [_program(step, batch)] for name, step in steps.items()},
+        **{name: [_program(step, batch) for step in each] for name, each in steps.items()},
     }
     for dtype in ("float32", "bfloat16"):
         programs[f"roof_{dtype}"] = list(roof(problem, dtype).values())
@@ -259,15 +310,21 @@ def _each_thread_count(model: Any) -> list[Program]:
     return [peer.with_threads(model.run, count) for count in thread_counts()]
 
 
-def _differences(steps: dict[str, Step], expected: list[np.ndarray]) -> dict[str, float]:
+def device_counts() -> list[int]:
+    """The project's settings: one device, and one a core."""
+    return sorted({1, len(jax.devices())})
+
+
+def _differences(steps: dict[str, list[Ours]], expected: list[np.ndarray]) -> dict[str, float]:
     from benchmarks import _compressor_torch as peer
 
     found = {}
-    for name, step in steps.items():
-        vectors_KE, gradients = step()
-        results = [np.asarray(vectors_KE), *peer.in_order_of_torch(gradients)]
+    for name, step in ((name, step) for name, each in steps.items() for step in each):
+        vectors_KE, gradients = step.results()
+        results = [vectors_KE, *peer.in_order_of_torch(gradients)]
         pairs = zip(results, expected, strict=True)
-        found[name] = float(max(np.linalg.norm(x - y) / np.linalg.norm(y) for x, y in pairs))
+        worst = float(max(np.linalg.norm(x - y) / np.linalg.norm(y) for x, y in pairs))
+        found[name] = max(worst, found.get(name, 0.0))
         if not found[name] <= TOLERANCE[name]:
             raise DicmError(
                 f"same weights and rows, yet {name} differs from PyTorch by {found[name]:.2g}, over"
@@ -327,6 +384,7 @@ def main(arguments: list[str]) -> None:
             "PyTorch is not installed, there is nothing to compare with: pip install torch, or"
             " this project with its extra, pip install -e '.[bench]'"
         )
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
     programs, differences = contenders(Problem(args.rows, args.batch, args.width, args.seed))
     paces = take_turns(programs, args.rounds, "images")
     result = {
@@ -339,6 +397,7 @@ def main(arguments: list[str]) -> None:
         "width": args.width,
         "rounds": args.rounds,
         "threads": {"torch": thread_counts(), "jax": os.cpu_count()},
+        "devices": device_counts(),
         **circumstances("jax", "numpy", "torch"),
     }
     print(json.dumps(result))

@@ -90,7 +90,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=8192, help="impressions; default 8192")
     parser.add_argument("--steps", type=int, default=4, help="of each a round; default 4")
     parser.add_argument("--rounds", type=int, default=5, help="default 5")
-    args, args.overrides = parser.parse_known_args(arguments)
+    args, overrides = parser.parse_known_args(arguments)
+    args.overrides = [override.removeprefix("--config.") for override in overrides]
     args.devices = [int(count) for count in args.devices.split(",")]
     if args.steps < 1 or args.rounds < 1 or min(args.devices) < 1:
         parser.error("needs steps, rounds and devices of at least 1")

@@ -42,13 +42,13 @@ def test_results_that_differ_from_torch_are_not_timed():
     from benchmarks import _compressor_torch as peer
 
     problem = compressor.Problem(rows=300, batch=90, width=40, seed=0)
-    step = compressor.ours(problem, problem.table("float32"), "float32")
-    vectors_KE, gradients = step()
+    ours = compressor.ours(problem, "float32", "float32", devices=1)
+    vectors_KE, gradients = ours.results()
     expected = [np.asarray(vectors_KE), *peer.in_order_of_torch(gradients)]
-    assert compressor._differences({"float32": step}, expected) == {"float32": 0.0}
+    assert compressor._differences({"float32": [ours]}, expected) == {"float32": 0.0}
     expected[-1] = expected[-1] * 1.001
     with pytest.raises(DicmError, match=r"float32 differs from PyTorch by 0\.001, over"):
-        compressor._differences({"float32": step}, expected)
+        compressor._differences({"float32": [ours]}, expected)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is not None, reason="PyTorch is installed")
