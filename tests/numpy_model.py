@@ -5,7 +5,7 @@ Parameters are the trees of `dicm_jax.training.state.Params`, brought to float64
 
 Shape legend
     L   behaviors of one impression    E   embedding width    Q   width of a query
-    D   content width                  V   rows of a table
+    D   content width of one content   V   rows of its table
 """
 
 from typing import Any
@@ -83,62 +83,82 @@ def logits(params: dict[str, Any], spec: ModelSpec, sample: dict[str, Any]) -> n
     parts = [*sample["user"], *sample["impression"]]
     if of_net.behavior_ids:
         parts.append(sample["behavior_ids"].sum(axis=0))
-    queries = [np.concatenate([sample["impression"][i] for i in of_net.query_fields])]
-    if of_net.sees_ad_image:
-        parts.append(sample["ad_image"])
-        queries.insert(0, sample["ad_image"])
-    if of_net.sees_behavior_images:
-        pooled = [
-            attentive(pooling["unit"], sample["behavior_images"], query_Q, of_net.normalizer)
-            for pooling, query_Q in zip(
-                net["aggregator"]["poolings"].values(), queries, strict=True
-            )
-        ]
-        parts += pooled
-        if of_net.matches:
-            parts.append(sample["ad_image"] * pooled[0])
+    for content in of_net.contents:
+        parts += view(net.get("views", {}).get(content, {}), spec, sample, content)
     x = np.concatenate(parts)
     for i, layer in net["head"]["hidden"].items():
         x = prelu(dense(x, layer), net["head"]["activations"][i])
     return dense(x, net["head"]["output"])
 
 
+def view(
+    params: dict[str, Any], spec: ModelSpec, sample: dict[str, Any], content: str
+) -> list[np.ndarray]:
+    """What one content tells about a sample."""
+    parts, queries, of_net = [], [], spec.net
+    if of_net.query_fields:
+        queries.append(np.concatenate([sample["impression"][i] for i in of_net.query_fields]))
+    if of_net.sees_ad_image:
+        parts.append(sample["ad"][content])
+        queries.insert(0, sample["ad"][content])
+    if of_net.sees_behavior_images:
+        pooled = [
+            attentive(pooling["unit"], sample["behaviors"][content], query_Q, of_net.normalizer)
+            for pooling, query_Q in zip(
+                params["aggregator"]["poolings"].values(), queries, strict=True
+            )
+        ]
+        parts += pooled
+        if of_net.matches:
+            parts.append(sample["ad"][content] * pooled[0])
+    return parts
+
+
 def all_logits(
-    params: dict[str, Any], spec: ModelSpec, features_VD: np.ndarray, keys: KeyBatch, n_keys: int
+    params: dict[str, Any],
+    spec: ModelSpec,
+    features: dict[str, np.ndarray],
+    keys: KeyBatch,
+    n_keys: int,
 ) -> np.ndarray:
     """Logits of every impression of a batch of keys that is there, lane after lane.
 
     Args:
       params: ``net``, ``embedders`` and ``ids``, the rows of the ID table in row order.
       spec: of the model.
-      features_VD: standardised content rows by key.
+      features: standardised content rows by key, ``[V, D]``, by content.
       keys: the batch.
       n_keys: keys of the ID table.
     """
     layout, width = RowLayout(n_keys), spec.net.embedding_width
+    model_of = {(seen.side, seen.content): seen.model for seen in spec.inputs}
 
     def rows(keys: np.ndarray) -> np.ndarray:
         return params["ids"][layout.row(keys[keys != PADDING])]
 
-    def images(side: str, keys: np.ndarray) -> np.ndarray:
+    def vectors(side: str, content: str, keys: np.ndarray) -> np.ndarray:
         keys = keys[keys != PADDING]
-        embedder = params["embedders"][spec.image_models[side]]
-        vectors = compress(embedder, features_VD[keys], spec.compressor.output_norm)
-        return np.where((keys == NO_ROW)[:, None], params["net"][f"no_{side}_image_E"], vectors)
+        embedder = params["embedders"][model_of[side, content]]
+        made = compress(embedder, features[content][keys], spec.compressor.output_norm)
+        missing_E = params["net"]["views"][content][f"no_{side}_E"]
+        return np.where((keys == NO_ROW)[:, None], missing_E, made).reshape(-1, width)
 
     def sample(lane: int, b: int) -> dict[str, Any]:
         g = keys.group_AB[lane, b]
-        behaviors = keys.behavior_image_AGL[lane, g]
+        ads = {name: of_AB[lane, b : b + 1] for name, of_AB in keys.ad_AB.items()}
+        behaviors = {name: of_AGL[lane, g] for name, of_AGL in keys.behavior_content_AGL.items()}
         return {
             "user": rows(keys.user_AGF[lane, g]),
             "impression": rows(keys.impression_ABF[lane, b]),
             "behavior_ids": rows(keys.behavior_AGL[lane, g]).reshape(-1, width),
-            "ad_image": images("ad", keys.ad_image_AB[lane, b : b + 1])[0]
-            if spec.net.sees_ad_image
-            else None,
-            "behavior_images": images("behavior", behaviors).reshape(-1, width)
-            if spec.net.sees_behavior_images
-            else None,
+            "ad": {
+                name: vectors("ad", name, ads[name])[0] for side, name in model_of if side == "ad"
+            },
+            "behaviors": {
+                name: vectors("behavior", name, behaviors[name])
+                for side, name in model_of
+                if side == "behavior"
+            },
         }
 
     places = np.argwhere(keys.weight_AB > 0)

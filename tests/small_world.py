@@ -40,6 +40,7 @@ from dicm_jax.training.batch import Batch, Capacities
 from dicm_jax.training.capacity import Room, measured_room
 from dicm_jax.training.connection import exchanges_for
 from dicm_jax.training.dedicated import dedicated_predict_step, dedicated_train_step
+from dicm_jax.training.devices import first_of_each
 from dicm_jax.training.feed import lay_out, own_requesters
 from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
 from dicm_jax.training.planning import HostRows, Layouts, Planner
@@ -94,7 +95,8 @@ def log(groups: int = 137, seed: int = 0) -> ClickLog:
 def log_with_texts() -> ClickLog:
     """`log`, where most items have a text as well, with rows of another width and count."""
     rng = np.random.default_rng(5)
-    key_N = rng.integers(-1, 1500, ITEMS).astype(np.int32)
+    key_N = rng.integers(0, 1500, ITEMS).astype(np.int32)
+    key_N[rng.random(ITEMS) < 0.2] = NO_IMAGE
     rows_VD = rng.normal(size=(1500, TEXT_WIDTH)).astype(np.float32)
     return dataclasses.replace(log(), more_content={TEXT: Content(Features(rows_VD), key_N)})
 
@@ -232,11 +234,12 @@ class Run:
 
 
 def roles_of(worker: int, server: int, placement: str) -> Roles:
-    """Co-located on ``worker x server`` devices, or ``server`` servers with `worker` workers each."""
+    """Co-located on ``worker x server`` devices, or servers with `worker` workers for each."""
     if placement == "colocated":
         return mesh.colocated(MeshShape(worker, server))
-    devices = jax.devices()
-    return mesh.dedicated(devices[:server], devices[server : server * (1 + worker)])
+    servers = first_of_each(jax.devices(), server)
+    others = [device for device in jax.devices() if device not in servers]
+    return mesh.dedicated(servers, others[: server * worker])
 
 
 def run(
@@ -251,6 +254,9 @@ def run(
     spec: ModelSpec | None = None,
     click_log: ClickLog | None = None,
     per_server: int | None = None,
+    factor: float = 2.0,
+    measured_on: GroupedImpressions | None = None,
+    staged_rooms: dict[str, int] | None = None,
     feedback_rows: int = 4096,
     moved_by: float = 0.0,
 ) -> Run:
@@ -264,7 +270,10 @@ def run(
       optimizers: `adam` if None.
       spec: `model_spec` if None.
       click_log: `log` if None.
-      per_server: rows between two devices in a round; None for twice the most that is met.
+      per_server: rows between two devices in a round; None for `factor` times the most met.
+      factor: see `measured_room`.
+      measured_on: the impressions that room is measured on; those of the run if None.
+      staged_rooms: rows of staged tables by embedding model; as measured if None.
       feedback_rows: places for errors of gradients.
       moved_by: how far parameters are from where they usually start.
     """
@@ -276,7 +285,14 @@ def run(
     source = BatchSource(click_log, click_log.train, SHAPE, epochs=2, seed=0)
     layouts = layouts_for(source, spec)
     distinct = settings.dedup_worker
-    room = measured_room(source, roles, layouts, spec.inputs, 2.0, distinct=distinct)
+    measured = source
+    if measured_on is not None:
+        measured = BatchSource(click_log, measured_on, SHAPE, seed=0)
+    room = measured_room(measured, roles, layouts, spec.inputs, factor, distinct=distinct)
+    if staged_rooms is not None:
+        room = dataclasses.replace(
+            room, staged_at_server=staged_rooms, staged_at_worker=staged_rooms
+        )
     if per_server is not None:
         room = dataclasses.replace(room, capacities=_narrowed(room.capacities, per_server))
     model, params = build_model(spec, 0)

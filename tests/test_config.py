@@ -216,7 +216,7 @@ def test_an_unknown_key_of_the_file(write):
     path = write("config.optimiser = {'b1': 0.5}")
     message = message_of(path)
     assert message.startswith(f"{path}: there is no key optimiser; did you mean optimizer")
-    assert "Keys of a config: data, features, model, optimizer, mesh, train" in message
+    assert "Keys of a config: data, features, model, optimizer, exchange, mesh, train" in message
 
 
 def test_a_key_in_the_wrong_section(defaults):
@@ -228,7 +228,8 @@ def test_a_key_in_the_wrong_section(defaults):
 
 def test_a_key_unlike_any_other(defaults):
     message = message_of(defaults, "mesh.qqq=3")
-    assert "there is no key mesh.qqq. Keys of mesh: worker, server, virtual_devices" in message
+    keys = "placement, worker, server, servers_on, virtual_devices"
+    assert f"there is no key mesh.qqq. Keys of mesh: {keys}" in message
 
 
 def test_a_key_below_a_value(defaults):
@@ -240,7 +241,7 @@ def test_a_key_below_a_value(defaults):
 def test_a_section_set_as_a_value(write, defaults):
     assert message_of(defaults, "mesh=3") == (
         "--config.mesh=3: mesh is a section, and '3' is no section; set its keys one by one: "
-        "worker, server, virtual_devices"
+        "placement, worker, server, servers_on, virtual_devices"
     )
     path = write("config.data = {'world': 'small'}")
     assert f"{path}: data.world is a section, and 'small' is no section" in message_of(path)
@@ -323,6 +324,24 @@ def test_hm_needs_a_path(defaults):
     assert message_of(defaults, "data.kind=hm").startswith(
         "the config: data.kind='hm' with data.path=None: name the folder that holds the log"
     )
+
+
+@pytest.mark.parametrize("asked", ["features.tier=host", "exchange.strategy=ps_worker"])
+def test_rows_that_stay_on_the_host_need_files(defaults, asked):
+    name, _, value = asked.partition("=")
+    message = message_of(defaults, asked)
+    assert f"{name}='{value}' with features.path=None: rows come from table files" in message
+    assert "e.g. --config.features.path=runs/tables" in message
+    load_config(defaults, [asked, "features.path=tables"])
+
+
+@pytest.mark.parametrize("wire", ["exchange.wire=int8", "exchange.id_wire=bfloat16"])
+def test_rounding_needs_lists_with_each_row_once(defaults, wire):
+    name, _, value = wire.partition("=")
+    message = message_of(defaults, wire, "exchange.dedup_worker=false")
+    assert f"{name}='{value}' with exchange.dedup_worker=false: what rounding takes" in message
+    assert "set exchange.dedup_worker=true, or float32" in message
+    load_config(defaults, [wire, "exchange.dedup_server=false"])
 
 
 def test_the_synthetic_world_takes_no_path(defaults):

@@ -218,7 +218,7 @@ def test_a_checkpoint_of_another_model_is_refused(straight, capsys):
 
 
 def test_a_step_that_was_not_saved_is_named(straight):
-    nothing = TrainState(jnp.zeros((), jnp.int32), Params({}, {}), (), {})
+    nothing = TrainState(jnp.zeros((), jnp.int32), Params({}, {}), Params({}, {}), {}, {})
     with (
         Checkpoints(straight / "checkpoints", keep=2, settings={}) as checkpoints,
         pytest.raises(CheckpointError, match=r"no checkpoint of step 4 .* found steps \[10, 12\]"),

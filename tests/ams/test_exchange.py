@@ -18,7 +18,9 @@ import numpy as np
 import pytest
 from jax import lax
 
-from dicm_jax.ams import content, id_table
+from dicm_jax.ams import id_table
+from dicm_jax.ams.content import ModelServer
+from dicm_jax.ams.embedding import Chunks, Embedder
 from dicm_jax.ams.feature_table import ContentRows, FeatureTable
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import (
@@ -32,7 +34,9 @@ from dicm_jax.ams.mesh import (
     table_sharding,
 )
 from dicm_jax.ams.order import after
-from dicm_jax.ams.plan import UNUSED, Capacity, Request, plan
+from dicm_jax.ams.plan import UNUSED, Capacity, plan
+from dicm_jax.ams.strategy import Channel
+from dicm_jax.ams.wire import WIRES
 
 KEYS = 3000
 SLOTS = 60
@@ -41,16 +45,25 @@ CONTENT_WIDTH = 7
 MESHES = [(1, 1), (1, 8), (2, 4), (4, 2), (8, 1)]
 CAPACITIES = [1, 6, SLOTS]
 LAYOUT = RowLayout(KEYS)
+WIRE = WIRES["float32"]
 
 
-def embed(params: dict[str, Any], rows: ContentRows) -> Any:
+def wide(params: dict[str, Any], rows: ContentRows) -> Any:
+    return rows.value_UD @ params["weight"]
+
+
+def narrow(params: dict[str, Any], hidden_NE: Any) -> Any:
     """Not linear, and not zero where a row is zero."""
-    return jnp.tanh(rows.value_UD @ params["weight"]) + params["bias"][None, :]
+    return jnp.tanh(hidden_NE) + params["bias"][None, :]
 
 
 def count_and_add(touched: id_table.Table, gradient_UE: Any) -> id_table.Table:
     """Add the gradient to the row and count how often the row is updated."""
     return {"row": touched["row"] + gradient_UE, "updates": touched["updates"] + 1}
+
+
+def capacity_for(per_server: int, servers: int) -> Capacity:
+    return Capacity(SLOTS, per_server, servers, LAYOUT.rows_per_server(servers))
 
 
 def requested_keys(device: int, devices: int) -> np.ndarray:
@@ -66,8 +79,8 @@ def requested_keys(device: int, devices: int) -> np.ndarray:
 class Exchanged:
     """What went into an exchange over a mesh, and what came out."""
 
+    shape: MeshShape
     rows_NK: np.ndarray
-    rounds_N: np.ndarray
     gradients_NKE: np.ndarray
     row_VE: np.ndarray
     stored_VD: np.ndarray
@@ -76,6 +89,8 @@ class Exchanged:
     vectors_NKE: np.ndarray
     table: id_table.Table
     g_params: dict[str, np.ndarray]
+    updated_N: np.ndarray
+    embedded_N: np.ndarray
 
     @property
     def wanted_NK(self) -> np.ndarray:
@@ -92,10 +107,10 @@ def exchanged(request) -> Exchanged:
     (worker, server), per_server = request.param
     mesh = make_mesh(MeshShape(worker, server))
     devices = mesh.devices.size
-    capacity = Capacity(SLOTS, per_server, server, LAYOUT)
-    plans = [plan(requested_keys(d, devices), capacity) for d in range(devices)]
-    rows_NK = np.stack([rows_K for rows_K, _, _ in plans])
-    rounds_N = np.array([rounds for _, _, rounds in plans], np.int32)
+    capacity = capacity_for(per_server, server)
+    requests = [plan(requested_keys(d, devices), LAYOUT, capacity)[0] for d in range(devices)]
+    rows_NK = np.stack([of_device.rows_K for of_device in requests])
+    together = jax.tree.map(lambda *parts: np.concatenate(parts), *requests)
     rng = np.random.default_rng(0)
     normal = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
     gradients_NKE = normal(devices, SLOTS, EMBEDDING_WIDTH)
@@ -103,37 +118,51 @@ def exchanged(request) -> Exchanged:
     stored_VD = normal(LAYOUT.n_rows, CONTENT_WIDTH)
     params = {"weight": normal(CONTENT_WIDTH, EMBEDDING_WIDTH), "bias": normal(EMBEDDING_WIDTH)}
 
+    embedder = Embedder(wide, narrow, EMBEDDING_WIDTH, EMBEDDING_WIDTH)
+    channel = Channel(embedder, capacity, WIRE, Chunks(16, 8))
+    content = ModelServer()
+
     def exchange(table, features, params, wanted, gradients_KE):
-        ids_KE = id_table.pull(table["row"], wanted, capacity)
-        vectors_KE = content.pull(embed, params, features, after(wanted, ids_KE), capacity)
+        ids_KE, asked_SC = id_table.pull(table["row"], wanted, capacity, WIRE)
+        later = after(wanted, ids_KE)
+        vectors_KE, kept = content.serve(channel, params, features, later)
         later = after(wanted, vectors_KE)
-        g_params = content.push(embed, params, features, gradients_KE, later, capacity)
+        g_params = content.push(channel, params, features, later, gradients_KE, kept)
         g_params = lax.psum(g_params, BOTH)
         later = after(wanted, *g_params.values())
-        table = id_table.push(table, gradients_KE, later, capacity, count_and_add)
-        return ids_KE, vectors_KE, table, g_params
+        table, updated = id_table.push(
+            table, gradients_KE, later, capacity, WIRE, count_and_add, wanted_SC=asked_SC
+        )
+        return ids_KE, vectors_KE, table, g_params, updated, kept.embedded
 
     sharded = jax.jit(
         jax.shard_map(
             exchange,
             mesh=mesh,
             in_specs=(TABLE_SPEC, TABLE_SPEC, REPLICATED_SPEC, BATCH_SPEC, BATCH_SPEC),
-            out_specs=(BATCH_SPEC, BATCH_SPEC, TABLE_SPEC, REPLICATED_SPEC),
+            out_specs=(
+                BATCH_SPEC,
+                BATCH_SPEC,
+                TABLE_SPEC,
+                REPLICATED_SPEC,
+                BATCH_SPEC,
+                BATCH_SPEC,
+            ),
             check_vma=False,
         )
     )
     table = {"row": row_VE, "updates": np.zeros((LAYOUT.n_rows, 1), np.int32)}
-    ids_KE, vectors_KE, table, g_params = sharded(
+    ids_KE, vectors_KE, table, g_params, updated_N, embedded_N = sharded(
         jax.device_put(table, table_sharding(mesh)),
         FeatureTable(jax.device_put(stored_VD, table_sharding(mesh)), None),
         params,
-        jax.device_put(Request(rows_NK.reshape(-1), rounds_N), batch_sharding(mesh)),
+        jax.device_put(together, batch_sharding(mesh)),
         jax.device_put(gradients_NKE.reshape(-1, EMBEDDING_WIDTH), batch_sharding(mesh)),
     )
     per_device = (devices, SLOTS, EMBEDDING_WIDTH)
     return Exchanged(
+        MeshShape(worker, server),
         rows_NK,
-        rounds_N,
         gradients_NKE,
         row_VE,
         stored_VD,
@@ -142,6 +171,8 @@ def exchanged(request) -> Exchanged:
         np.asarray(vectors_KE).reshape(per_device),
         table,
         {name: np.asarray(g) for name, g in g_params.items()},
+        np.asarray(updated_N),
+        np.asarray(embedded_N),
     )
 
 
@@ -157,7 +188,7 @@ def test_the_requests_are_skewed(exchanged):
 @pytest.mark.parametrize("servers", [1, 2, 4, 8])
 def test_small_capacities_need_many_rounds(servers):
     rounds = [
-        plan(requested_keys(0, 8), Capacity(SLOTS, per_server, servers, LAYOUT))[2]
+        int(plan(requested_keys(0, 8), LAYOUT, capacity_for(per_server, servers))[0].rounds[0])
         for per_server in CAPACITIES
     ]
     assert rounds[0] > rounds[1] > rounds[2] == 1
@@ -191,6 +222,19 @@ def test_a_row_is_updated_once_and_others_not_at_all(exchanged):
     np.testing.assert_array_equal(np.asarray(exchanged.table["updates"])[:, 0], touched_V)
     rows = np.asarray(exchanged.table["row"])[~touched_V]
     np.testing.assert_array_equal(rows, exchanged.row_VE[~touched_V])
+
+
+def test_the_rows_that_each_server_handled_are_counted(exchanged):
+    """Embedded: distinct rows of the requesters in its row of the mesh. Updated: of all of them."""
+    shape, per_server = exchanged.shape, LAYOUT.rows_per_server(exchanged.shape.server)
+    rows_WSK = exchanged.rows_NK.reshape(shape.worker, shape.server, -1)
+    of_server = lambda rows: [  # noqa: E731
+        np.count_nonzero(np.unique(rows[rows != UNUSED]) // per_server == s)
+        for s in range(shape.server)
+    ]
+    embedded = [count for rows_SK in rows_WSK for count in of_server(rows_SK)]
+    assert exchanged.embedded_N.tolist() == embedded
+    assert exchanged.updated_N.tolist() == of_server(rows_WSK) * shape.worker
 
 
 def test_replicas_of_a_shard_are_equal_bit_for_bit(exchanged):

@@ -83,12 +83,13 @@ def test_every_cell_by_hand_at_small_sizes():
 
 
 def test_our_wires_also_carry_row_numbers():
+    """Once, with the pull: the owner remembers them for the push."""
     for wire, vector in (("float32", 48), ("bfloat16", 24), ("int8", 13)):
         assert wire_bytes(wire, 12) == vector
         table = by_strategy(on_our_wire(PAPER, wire))
-        assert table["ams"].image_traffic.step == PAPER.images * 2 * (vector + 4)
+        assert table["ams"].image_traffic.step == PAPER.images * (2 * vector + 4)
         assert table["ps_server"].image_traffic.step == PAPER.images * (4096 * 4 + 4)
-        assert table["ps_worker"].all_traffic.step == PAPER.ids * 2 * (vector + 4)
+        assert table["ps_worker"].all_traffic.step == PAPER.ids * (2 * vector + 4)
 
 
 def test_each_figure_says_how_it_counts():

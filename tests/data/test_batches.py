@@ -9,10 +9,11 @@ import dataclasses
 import itertools
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
-from dicm_jax.ams.keys import PADDING
+from dicm_jax.ams.keys import IMAGE, NO_ROW, PADDING
 from dicm_jax.data.batches import BatchShape, BatchSource, FieldStack, KeyBatch, lane_bounds
 from dicm_jax.data.schema import NO_IMAGE
 from tests import small_world
@@ -44,8 +45,8 @@ def impressions(batches: list[KeyBatch]) -> np.ndarray:
 
 
 def equal(a: KeyBatch, b: KeyBatch) -> bool:
-    names = [field.name for field in dataclasses.fields(KeyBatch)]
-    return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in names)
+    one, other = (dataclasses.asdict(batch) for batch in (a, b))
+    return all(jax.tree.leaves(jax.tree.map(np.array_equal, one, other)))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -70,8 +71,10 @@ def test_batches_have_the_shape_asked_for_and_are_full_before_the_last(shape):
         assert batch.behavior_AGL.shape == (shape.lanes, shape.groups, shape.behaviors)
     for batch in batched[:-1]:
         assert (batch.weight_AB.sum(axis=1) > 0).all()
-    for name in ("user_AGF", "impression_ABF", "behavior_AGL", "ad_image_AB", "group_AB"):
+    for name in ("user_AGF", "impression_ABF", "behavior_AGL", "group_AB"):
         assert {getattr(batch, name).dtype for batch in batched} == {np.dtype(np.int32)}
+    assert {batch.ad_AB[IMAGE].dtype for batch in batched} == {np.dtype(np.int32)}
+    assert {batch.behavior_content_AGL[IMAGE].dtype for batch in batched} == {np.dtype(np.int32)}
 
 
 def expected_cell(stack: FieldStack, impression: int) -> dict[str, Any]:
@@ -109,17 +112,40 @@ def test_each_cell_holds_what_a_direct_look_up_finds(shape):
             g = batch.group_AB[a, b]
             np.testing.assert_array_equal(batch.user_AGF[a, g], expected["user"])
             np.testing.assert_array_equal(batch.impression_ABF[a, b], expected["impression"])
-            assert batch.ad_image_AB[a, b] == expected["ad_image"]
+            assert batch.ad_AB[IMAGE][a, b] == expected["ad_image"]
             assert batch.label_AB[a, b] == expected["label"]
             assert batch.weight_AB[a, b] == 1
             newest = slice(-shape.behaviors, None)
             for name, keys_AGL in [
                 ("behavior_ids", batch.behavior_AGL),
-                ("behavior_images", batch.behavior_image_AGL),
+                ("behavior_images", batch.behavior_content_AGL[IMAGE]),
             ]:
                 keys = expected[name][newest]
                 np.testing.assert_array_equal(keys_AGL[a, g, : len(keys)], keys)
                 assert (keys_AGL[a, g, len(keys) :] == PADDING).all()
+
+
+def test_every_content_has_keys_of_its_own():
+    log = small_world.log_with_texts()
+    key_of = {name: log.contents[name].key_N for name in (IMAGE, small_world.TEXT)}
+    plain = source(SHAPES[0])
+    for number, batch in enumerate(BatchSource(log, log.train, SHAPES[0], epochs=2, seed=3)):
+        assert batch.ad_AB.keys() == batch.behavior_content_AGL.keys() == key_of.keys()
+        item_AB = log.train.item_B[np.maximum(batch.impression_AB, 0)]
+        for name, key_N in key_of.items():
+            expected_AB = np.where(batch.impression_AB < 0, PADDING, key_N[item_AB])
+            np.testing.assert_array_equal(batch.ad_AB[name], expected_AB)
+            there_AGL = batch.behavior_content_AGL[name] != PADDING
+            np.testing.assert_array_equal(there_AGL, batch.mask_AGL)
+        assert (batch.ad_AB[small_world.TEXT] == NO_ROW).any()
+        images_alone = dataclasses.replace(
+            batch,
+            ad_AB={IMAGE: batch.ad_AB[IMAGE]},
+            behavior_content_AGL={IMAGE: batch.behavior_content_AGL[IMAGE]},
+        )
+        assert equal(images_alone, plain[number])
+        if number == 5:
+            break
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -128,7 +154,7 @@ def test_what_is_not_an_impression_is_padding_throughout(shape):
         empty_AB = batch.impression_AB < 0
         np.testing.assert_array_equal(batch.weight_AB, (~empty_AB).astype(np.float32))
         assert (batch.impression_ABF[empty_AB] == PADDING).all()
-        assert (batch.ad_image_AB[empty_AB] == PADDING).all()
+        assert (batch.ad_AB[IMAGE][empty_AB] == PADDING).all()
         assert not batch.label_AB[empty_AB].any()
         assert (batch.group_AB >= 0).all()
         for a in range(shape.lanes):
@@ -137,7 +163,7 @@ def test_what_is_not_an_impression_is_padding_throughout(shape):
             assert used == real
             unused = sorted(set(range(shape.groups)) - used)
             assert (batch.behavior_AGL[a, unused] == PADDING).all()
-            assert (batch.behavior_image_AGL[a, unused] == PADDING).all()
+            assert (batch.behavior_content_AGL[IMAGE][a, unused] == PADDING).all()
 
 
 def test_the_shapes_split_groups_close_lanes_early_and_leave_lanes_empty():
@@ -152,7 +178,7 @@ def test_the_shapes_split_groups_close_lanes_early_and_leave_lanes_empty():
             last_A = [lane[lane >= 0][-1] for lane in batch.impression_AB if (lane >= 0).any()]
             split += int((~np.isin(np.array(last_A) + 1, offsets)).sum())
     assert min(split, early, empty) > 0
-    images = np.concatenate([batch.ad_image_AB.ravel() for batch in batches(source(SHAPES[0]))])
+    images = np.concatenate([batch.ad_AB[IMAGE].ravel() for batch in batches(source(SHAPES[0]))])
     assert (images == NO_IMAGE).any()
 
 
@@ -225,7 +251,7 @@ def test_without_a_behavior_field_behaviors_have_no_id_keys():
     log = dataclasses.replace(log, fields=log.fields[:-1])
     batch = BatchSource(log, log.train, SHAPES[0])[0]
     assert (batch.behavior_AGL == PADDING).all()
-    assert (batch.behavior_image_AGL != PADDING).any()
+    assert (batch.behavior_content_AGL[IMAGE] != PADDING).any()
 
 
 def test_a_split_without_any_behaviors():
@@ -237,5 +263,5 @@ def test_a_split_without_any_behaviors():
     )
     batch = BatchSource(small_world.log(), nobody, SHAPES[0])[0]
     assert (batch.behavior_AGL == PADDING).all()
-    assert (batch.behavior_image_AGL == PADDING).all()
+    assert (batch.behavior_content_AGL[IMAGE] == PADDING).all()
     assert batch.weight_AB.any()

@@ -4,6 +4,7 @@ Shape legend
     N   rows    D   content width    E   embedding width    K   slots of a list of unique rows
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from dicm_jax.ams import content
+from dicm_jax.ams.content import ModelServer
+from dicm_jax.ams.embedding import Chunks, Embedder
 from dicm_jax.ams.feature_table import ContentRows, FeatureTable
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import BATCH_SPEC, REPLICATED_SPEC, TABLE_SPEC, MeshShape, make_mesh
 from dicm_jax.ams.plan import UNUSED, Capacity, Request
+from dicm_jax.ams.strategy import Channel
+from dicm_jax.ams.wire import WIRES
 from dicm_jax.nn.compressor import Compressor, start_from_directions
 from tests import numpy_model
 
@@ -24,7 +28,7 @@ N, D, E = 23, 37, 5
 WIDTHS = (11, 6, E)
 
 
-def split(**options: Any) -> tuple[content.Embed, Any]:
+def split(**options: Any) -> tuple[Callable[[Any, ContentRows], jax.Array], Any]:
     """A compressor as a pure function and its parameters, biases and slopes drawn at random."""
     options = {"compute_dtype": "float32", "rngs": nnx.Rngs(0)} | options
     graph, params = nnx.split(Compressor(D, WIDTHS, **options), nnx.Param)
@@ -85,22 +89,37 @@ def test_directions_give_the_coordinates_along_them(rows_ND):
     )
 
 
-@pytest.mark.parametrize("chunk", [1, 4, 1024])
-def test_a_chunk_at_a_time_equals_all_at_once(rows_ND, chunk, monkeypatch):
+def cut(options: dict[str, Any]) -> tuple[Embedder, Any]:
+    """A compressor as the operator takes it, and its parameters."""
+    graph, params = nnx.split(Compressor(D, WIDTHS, rngs=nnx.Rngs(0), **options), nnx.Param)
+    params = numpy_model.moved(nnx.to_pure_dict(params), by=0.1)
+    return Embedder(
+        lambda params, rows: nnx.merge(graph, params).wide(rows),
+        lambda params, hidden_NH: nnx.merge(graph, params).narrow(hidden_NH),
+        WIDTHS[0],
+        E,
+    ), params
+
+
+@pytest.mark.parametrize("chunks", [(1, 1), (4, 2), (1024, 1024), (8, 1)], ids=str)
+def test_a_chunk_at_a_time_equals_all_at_once(rows_ND, chunks):
     """Vectors and gradients; the rows do not fill the last chunk, nor the list the capacity."""
-    monkeypatch.setattr(content, "CHUNK", chunk)
-    embed, params = split()
+    embedder, params = cut({"compute_dtype": "float32"})
     layout, slots = RowLayout(N), N - 2
     stored_VD = jnp.asarray(layout.arrange(np.asarray(rows_ND)))
     rows_K = np.full(slots, UNUSED, np.int32)
     wanted = np.sort(np.random.default_rng(0).choice(N, slots - 5, replace=False))
     rows_K[: slots - 5] = layout.row(wanted)
     gradients_KE = jax.random.normal(jax.random.key(4), (slots, E))
-    capacity = Capacity(slots, slots, 1, layout)
+    capacity = Capacity(slots, slots, 1, layout.n_rows)
+    channel = Channel(embedder, capacity, WIRES["float32"], Chunks(*chunks))
+    request = Request(rows_K, np.ones(1, np.int32), np.array([slots - 5], np.int32))
 
     def both(table, params, request, gradients_KE):
-        vectors_KE = content.pull(embed, params, table, request, capacity)
-        return vectors_KE, content.push(embed, params, table, gradients_KE, request, capacity)
+        strategy = ModelServer()
+        vectors_KE, kept = strategy.serve(channel, params, table, request)
+        g_params = strategy.push(channel, params, table, request, gradients_KE, kept)
+        return vectors_KE, g_params
 
     vectors_KE, g_params = jax.jit(
         jax.shard_map(
@@ -110,10 +129,11 @@ def test_a_chunk_at_a_time_equals_all_at_once(rows_ND, chunk, monkeypatch):
             out_specs=(BATCH_SPEC, REPLICATED_SPEC),
             check_vma=False,
         )
-    )(FeatureTable(stored_VD, None), params, Request(rows_K, np.ones(1, np.int32)), gradients_KE)
+    )(FeatureTable(stored_VD, None), params, request, gradients_KE)
 
     def at_once(params):
-        return embed(params, ContentRows(rows_ND[wanted], None))
+        rows = ContentRows(rows_ND[wanted], None)
+        return embedder.narrow(params, embedder.wide(params, rows))
 
     expected, pull_back = jax.vjp(at_once, params)
     np.testing.assert_allclose(vectors_KE[: slots - 5], expected, rtol=1e-5, atol=1e-6)
@@ -124,3 +144,11 @@ def test_a_chunk_at_a_time_equals_all_at_once(rows_ND, chunk, monkeypatch):
         g_params,
         pull_back(gradients_KE[: slots - 5])[0],
     )
+
+
+def test_wide_then_narrow_is_the_whole(rows_ND):
+    compressor = Compressor(D, WIDTHS, compute_dtype="float32", rngs=nnx.Rngs(0))
+    rows = ContentRows(rows_ND, None)
+    hidden_NH = compressor.wide(rows)
+    assert hidden_NH.shape == (N, WIDTHS[0])
+    np.testing.assert_array_equal(compressor.narrow(hidden_NH), compressor(rows))

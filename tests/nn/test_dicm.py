@@ -14,12 +14,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dicm_jax.ams.keys import IMAGE
 from dicm_jax.nn.dicm import DICM, NetSpec
 from dicm_jax.nn.inputs import Inputs, place
 from dicm_jax.training.model import CompressorSpec, ModelSpec, click_loss
 from tests import numpy_model
 
 G, B, L, E = 3, 7, 4, 5
+CONTENTS = (IMAGE, "text")
+BOTH = {"contents": CONTENTS}
 SPEC = NetSpec(
     user_fields=2,
     impression_fields=3,
@@ -40,6 +43,10 @@ CHANGES: list[dict[str, Any]] = [
     {"match": True},
     {"match": True, "images": "ad"},
     {"head_widths": (8,), "attention_widths": (6,)},
+    BOTH,
+    BOTH | {"images": "ad"},
+    BOTH | {"images": "behavior"},
+    BOTH | {"match": True, "normalizer": "softmax", "interaction": "product"},
 ]
 
 
@@ -51,8 +58,8 @@ def inputs() -> Inputs:
         user_GFE=normal(G, 2, E),
         impression_BFE=normal(B, 3, E),
         behavior_id_GLE=normal(G, L, E),
-        ad_image_BE=normal(B, E),
-        behavior_image_GLE=normal(G, L, E),
+        ad_BE={content: normal(B, E) for content in CONTENTS},
+        behavior_GLE={content: normal(G, L, E) for content in CONTENTS},
         behavior_mask_GL=jnp.asarray(mask_GL),
         group_B=jnp.array([0, 1, 2, 2, 1, 0, 0], jnp.int32),
     )
@@ -71,14 +78,14 @@ def test_logits_equal_numpy(changes):
     assert logits_B2.shape == (B, 2)
     wide = numpy_model.in_float64(inputs())
     mask_GL = np.asarray(inputs().behavior_mask_GL)
-    model = ModelSpec(spec, CompressorSpec())
+    model = ModelSpec(spec, CompressorSpec(), {})
     for b, g in enumerate(np.asarray(inputs().group_B)):
         sample = {
             "user": wide.user_GFE[g],
             "impression": wide.impression_BFE[b],
             "behavior_ids": wide.behavior_id_GLE[g][mask_GL[g]],
-            "ad_image": wide.ad_image_BE[b],
-            "behavior_images": wide.behavior_image_GLE[g][mask_GL[g]],
+            "ad": {name: of_BE[b] for name, of_BE in wide.ad_BE.items()},
+            "behaviors": {name: x[g][mask_GL[g]] for name, x in wide.behavior_GLE.items()},
         }
         expected_2 = numpy_model.logits({"net": numpy_model.in_float64(params)}, model, sample)
         np.testing.assert_allclose(logits_B2[b], expected_2, rtol=1e-4, atol=1e-5)
@@ -87,7 +94,7 @@ def test_logits_equal_numpy(changes):
 def gradients(spec: NetSpec) -> Inputs:
     """Gradient of the loss with respect to every float input of the network."""
     graph, params = split(spec)
-    floats = ("user_GFE", "impression_BFE", "behavior_id_GLE", "ad_image_BE", "behavior_image_GLE")
+    floats = ("user_GFE", "impression_BFE", "behavior_id_GLE", "ad_BE", "behavior_GLE")
     label_B = jnp.arange(B, dtype=jnp.int32) % 2
 
     def loss(values):
@@ -104,19 +111,33 @@ def gradients(spec: NetSpec) -> Inputs:
 )
 def test_only_the_images_that_a_model_sees_get_a_gradient(images, seen):
     g = gradients(dataclasses.replace(SPEC, images=images))
-    assert (bool(jnp.any(g.ad_image_BE)), bool(jnp.any(g.behavior_image_GLE))) == tuple(seen)
+    seen_now = bool(jnp.any(g.ad_BE[IMAGE])), bool(jnp.any(g.behavior_GLE[IMAGE]))
+    assert seen_now == tuple(seen)
     assert bool(jnp.any(g.behavior_id_GLE))
 
 
-@pytest.mark.parametrize("changes", [{}, {"normalizer": "softmax"}, {"match": True}], ids=str)
+@pytest.mark.parametrize("contents", [CONTENTS, CONTENTS[:1], CONTENTS[1:]], ids=str)
+def test_only_the_contents_that_a_model_sees_get_a_gradient(contents):
+    g = gradients(dataclasses.replace(SPEC, contents=contents))
+    for name in CONTENTS:
+        assert bool(jnp.any(g.ad_BE[name])) == (name in contents)
+        assert bool(jnp.any(g.behavior_GLE[name])) == (name in contents)
+
+
+PADDED = [{}, {"normalizer": "softmax"}, {"match": True}, BOTH]
+
+
+@pytest.mark.parametrize("changes", PADDED, ids=str)
 def test_padded_behaviors_get_no_gradient_and_all_else_is_finite(changes):
-    g = gradients(dataclasses.replace(SPEC, **changes))
+    spec = dataclasses.replace(SPEC, **changes)
+    g = gradients(spec)
     padded_GL = ~np.asarray(inputs().behavior_mask_GL)
-    assert not np.asarray(g.behavior_image_GLE)[padded_GL].any()
     assert not np.asarray(g.behavior_id_GLE)[padded_GL].any()
-    assert np.asarray(g.behavior_image_GLE)[~padded_GL].any(axis=-1).all()
-    for name in ("user_GFE", "impression_BFE", "ad_image_BE", "behavior_image_GLE"):
-        assert np.isfinite(np.asarray(getattr(g, name))).all()
+    for content in spec.contents:
+        assert not np.asarray(g.behavior_GLE[content])[padded_GL].any()
+        assert np.asarray(g.behavior_GLE[content])[~padded_GL].any(axis=-1).all()
+    for finite in jax.tree.leaves((g.user_GFE, g.impression_BFE, g.ad_BE, g.behavior_GLE)):
+        assert np.isfinite(np.asarray(finite)).all()
 
 
 def test_an_impression_does_not_see_other_groups():
@@ -126,7 +147,7 @@ def test_an_impression_does_not_see_other_groups():
     changed = dataclasses.replace(
         inputs(),
         user_GFE=inputs().user_GFE.at[0].add(1.0),
-        behavior_image_GLE=inputs().behavior_image_GLE.at[0].add(1.0),
+        behavior_GLE={IMAGE: inputs().behavior_GLE[IMAGE].at[0].add(1.0)},
     )
     moved_B = np.any(np.asarray(net(changed)) != np.asarray(before), axis=1)
     np.testing.assert_array_equal(moved_B, np.asarray(inputs().group_B) == 0)

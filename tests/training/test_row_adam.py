@@ -16,6 +16,7 @@ from dicm_jax.ams import id_table
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import BATCH_SPEC, REPLICATED_SPEC, TABLE_SPEC, MeshShape, make_mesh
 from dicm_jax.ams.plan import UNUSED, Capacity, Request
+from dicm_jax.ams.wire import WIRES
 from dicm_jax.training.row_adam import RowAdam
 
 E, SLOTS, STEPS, RATE = 5, 40, 12, 0.03
@@ -44,11 +45,13 @@ def initial_rows() -> np.ndarray:
 def after() -> dict[str, np.ndarray]:
     """The table after all steps on two servers, of whose workers one pushes everything."""
     mesh = make_mesh(MeshShape(1, 2))
-    capacity = Capacity(SLOTS, SLOTS, 2, LAYOUT)
+    capacity = Capacity(SLOTS, SLOTS, 2, LAYOUT.rows_per_server(2))
 
     def push(table: Any, request: Request, gradients_KE: Any, step: Any) -> Any:
         update = ADAM.at(step, jnp.float32(RATE))
-        return id_table.push(table, gradients_KE, request, capacity, update)
+        wire = WIRES["float32"]
+        table, _ = id_table.push(table, gradients_KE, request, capacity, wire, update)
+        return table
 
     sharded = jax.jit(
         jax.shard_map(
@@ -63,7 +66,8 @@ def after() -> dict[str, np.ndarray]:
     for step in range(STEPS):
         rows_NK = np.full((2, SLOTS), UNUSED, np.int32)
         rows_NK[0, : len(touched_rows(step))] = touched_rows(step)
-        request = Request(rows_NK.reshape(-1), np.ones(2, np.int32))
+        places = np.array([len(touched_rows(step)), 0], np.int32)
+        request = Request(rows_NK.reshape(-1), np.ones(2, np.int32), places)
         gradients_KE = np.concatenate([gradients(step), np.zeros_like(gradients(step))])
         table = sharded(table, request, gradients_KE, jnp.int32(step))
     return {name: np.asarray(array) for name, array in table.items()}
