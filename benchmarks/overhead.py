@@ -69,9 +69,7 @@ def report(paces: dict[str, list[Pace]]) -> dict[str, Any]:
     seconds = {name: 1 / pace for name, pace in medians(paces, "per_cpu_second").items()}
     return {
         "ratio": ratio(paces[names[-1]], one, "per_cpu_second"),
-        "cost": {
-            name: round(1 / ratio(paces[name], one, "per_cpu_second"), 3) for name in names
-        },
+        "cost": {name: round(1 / ratio(paces[name], one, "per_cpu_second"), 3) for name in names},
         "cost_clock": {name: round(1 / ratio(paces[name], one), 3) for name in names},
         "cpu_seconds_per_step": {name: round(value, 4) for name, value in seconds.items()},
     }

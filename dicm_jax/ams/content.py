@@ -112,6 +112,8 @@ class ModelServer:
             gradients_UE = owner.sum_gradients(
                 gradients_SCE.reshape(-1, gradients_KE.shape[-1]), merged
             )
+            in_use_U1 = (jnp.arange(len(gradients_UE), dtype=jnp.int32) < merged.count)[:, None]
+            gradients_UE = jnp.where(in_use_U1, gradients_UE, 0.0)
             hidden_of = _hidden_of(channel, params, kept.hidden, rounds)
             return backward(
                 channel.embedder,

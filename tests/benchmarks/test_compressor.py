@@ -29,7 +29,7 @@ def test_a_small_run_ends_with_the_result():
     assert result["benchmark"] == "compressor"
     assert set(result["images_per_s"]) == {
         *("torch", "torch_autocast", "float32", "bfloat16", "int8"),
-        *("roof_float32", "roof_bfloat16"),
+        *("roof_float32", "roof_bfloat16", "roof_float32_jax", "roof_bfloat16_jax"),
     }
     # Rounding shows in each format, and in the wider ones less.
     differences = result["differences"]
