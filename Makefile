@@ -14,7 +14,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 ARGS ?=
 # The quick ones. peer_torch also needs PyTorch: .venv/bin/pip install -c constraints.txt -e '.[bench]'
-BENCHMARKS ?= metrics
+BENCHMARKS ?= metrics lazy_adam traffic
 
 # The first interpreter that runs, is new enough and can make environments. A name on PATH is not
 # proof that it runs: version managers leave shims for versions that are not selected.
