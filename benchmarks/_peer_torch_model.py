@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dicm_jax.ams.keys import NO_ROW, PADDING
+from dicm_jax.ams.keys import IMAGE, NO_ROW, PADDING
 from dicm_jax.data.batches import FieldStack, KeyBatch
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 
@@ -106,8 +106,8 @@ def grouped_batch(keys: KeyBatch) -> TorchBatch:
         _long(flat(keys.user_AGF)),
         _long(flat(keys.impression_ABF)[real_B]),
         _long(flat(keys.behavior_AGL)),
-        _long(flat(keys.ad_image_AB)[real_B]),
-        _long(flat(keys.behavior_image_AGL)),
+        _long(flat(keys.ad_AB[IMAGE])[real_B]),
+        _long(flat(keys.behavior_content_AGL[IMAGE])),
         _long(flat(group_AB)[real_B]),
         _long(flat(keys.label_AB)[real_B]),
     )
@@ -265,12 +265,13 @@ def copy_weights(
     """Start from the project's parameters; `id_rows` in the order of keys."""
     model.ids.weight[:-1] = torch.from_numpy(id_rows.copy())
     model.ids.weight[-1] = 0.0
+    view = net["views"][IMAGE]
     for content, name in ((model.ad, "ad"), (model.behavior, "behavior")):
         part = embedders[name]
         copy_mlp(content.compressor, part, part["first_DH"], part["first_bias_H"])
-        content.no_image_1E[0] = _tensor(net[f"no_{name}_image_E"])
+        content.no_image_1E[0] = _tensor(view[f"no_{name}_E"])
     for i, pooling in enumerate(model.poolings):
-        unit = net["aggregator"]["poolings"][i]["unit"]
+        unit = view["aggregator"]["poolings"][i]["unit"]
         first = np.concatenate([unit["key_EH"], unit["query_QH"]])
         copy_mlp(pooling.unit, unit, first, unit["bias_H"])
     copy_mlp(model.head, net["head"])

@@ -28,17 +28,16 @@ import numpy as np
 
 from benchmarks._machine import circumstances, thread_counts
 from benchmarks._rounds import Pace, PerSecond, Program, medians, ratio, take_turns
+from dicm_jax.ams.keys import IMAGE
 from dicm_jax.ams.layout import RowLayout
-from dicm_jax.ams.mesh import batch_sharding
 from dicm_jax.config import Config, DataConfig, FeaturesConfig, ModelConfig, TrainConfig
 from dicm_jax.data import hm
 from dicm_jax.data.batches import BatchSource
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.errors import DicmError
 from dicm_jax.training import assemble
+from dicm_jax.training.devices import start_roles
 from dicm_jax.training.feed import feed
-from dicm_jax.training.model import build_model
-from dicm_jax.training.step import make_train_step
 
 if TYPE_CHECKING:
     from benchmarks._peer_torch_model import TorchBatch, TorchDICM
@@ -74,29 +73,29 @@ class Ours:
     """
 
     def __init__(self, config: Config, log: ClickLog):
-        mesh = assemble.start_mesh(config.mesh, config.train.lanes)
+        roles = start_roles(config.mesh, config.train.lanes)
+        job = assemble.start_job(config, log, roles)
+        self.spec, self.tables = job.spec, job.tables
         self.source = assemble.train_source(config, log)
-        self.spec = assemble.model_spec(config, log, self.source)
-        room = assemble.capacities(config, self.source, mesh, self.spec)
-        self.table = assemble.build_features(config, log, mesh)
-        model, params = build_model(self.spec, config.train.seed)
+        model, params = assemble.new_model(job)
+        connection = job.connect(self.source, model)
         moves = assemble.optimizers(config.optimizer, len(self.source))
-        self.state = assemble.initial_state(config, params, moves, self.source, mesh)
-        self.train_step = make_train_step(model, moves, room, mesh)
+        self.state = assemble.initial_state(job, params, moves, connection)
+        self.train_step = connection.train_step(model, moves)
         self.batches = feed(
-            assemble.planner(self.source, mesh, room, self.spec),
+            connection.plan,
             0,
             len(self.source),
             prefetch=config.train.prefetch,
-            sharding=batch_sharding(mesh),
+            roles=roles,
         )
 
     def train(self, steps: int) -> tuple[int, list[float]]:
         impressions, losses = 0, []
         for batch in islice(self.batches, steps):
-            self.state, report = self.train_step(self.state, self.table, batch)
-            impressions += int(np.asarray(batch.weight_B).sum())
-            losses.append(report.loss)
+            self.state, report = self.train_step(self.state, self.tables, batch)
+            impressions += int(np.asarray(batch.samples.weight_B).sum())
+            losses.append(report.workers.loss)
         jax.block_until_ready(self.state)
         return impressions, [float(loss) for loss in losses]
 
@@ -108,9 +107,8 @@ def _torch_model(ours: Ours) -> "TorchDICM":
     net = ours.spec.net
     ids = RowLayout(ours.source.stack.n_keys)
     images = RowLayout(len(ours.source.log.features.rows_VD))
-    assert ours.table is not None  # as in any model that sees images
     model = peer.TorchDICM(
-        peer.torch.from_numpy(_by_key(ours.table.stored_VD, images)),
+        peer.torch.from_numpy(_by_key(ours.tables[IMAGE].stored_VD, images)),
         ids.n_keys,
         net.user_fields + net.impression_fields,
         net.query_fields,
