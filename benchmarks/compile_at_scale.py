@@ -27,6 +27,7 @@ from benchmarks._machine import circumstances
 from benchmarks._step_model import Counts, Hardware, Widths
 from benchmarks._targets import Target, parse_target, target_mesh
 from dicm_jax.ams.collectives import Collective, collectives
+from dicm_jax.ams.exchange import OVERFLOWN
 from dicm_jax.ams.mesh import shape_of
 from dicm_jax.errors import DicmError
 
@@ -174,6 +175,7 @@ def counts(
     fields = share.user_fields + share.impression_fields + 1
     images = rooms["ad"].owner + rooms["behavior"].owner
     dense = model.dense_parameters(widths, fields)
+    found = [one for one in found if not one.within(OVERFLOWN)]
     exchanges = [one for one in found if one.kind == "all-to-all"]
     sums = [one for one in found if one.kind == "all-reduce"]
     others = [one for one in found if one not in exchanges and one not in sums]
@@ -236,7 +238,7 @@ def collective_lines(found: list[Collective], tile: int) -> list[str]:
     """Collectives in the order of the program."""
     lines = [
         "collectives of a step (bytes that a device puts in, the same with padding, shapes, scope;"
-        " what stands in a loop runs once a round):"
+        " what stands in a loop runs once a round, row numbers of a push only after the first):"
     ]
     for one in found:
         shapes = " ".join(

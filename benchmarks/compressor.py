@@ -77,7 +77,7 @@ PyTorch comes with the extra `bench`, or with `pip install torch`. The last line
 `ratio_bfloat16` and `ratio_bfloat16_autocast` how bfloat16 compares with PyTorch in float32 and
 under autocast, `cost_int8` how much longer a step takes from int8 rows than from bfloat16 rows."""
 
-FORMATS = {
+FORMATS: dict[str, tuple[feature_table.Storage, str]] = {
     "float32": ("float32", "float32"),
     "bfloat16": ("bfloat16", "bfloat16"),
     "int8": ("int8", "bfloat16"),

@@ -125,14 +125,15 @@ class Dense:
 
     def __init__(self, row_VE: Array, batches: list[Batch]):
         self.optimizer = optax.adam(LEARNING_RATE)
-        self.state = (row_VE, self.optimizer.init(row_VE))
+        self.state: Any = (row_VE, self.optimizer.init(row_VE))
         self.batches = cycle([(jnp.asarray(request.rows_K), g_KE) for request, g_KE in batches])
         self.update = jax.jit(self._update, donate_argnums=0)
 
     def _update(self, state: Any, rows_K: Array, gradients_KE: Array) -> Any:
         row_VE, kept = state
         _, pull_back = jax.vjp(lambda row_VE: row_VE[rows_K], row_VE)
-        updates, kept = self.optimizer.update(*pull_back(gradients_KE), kept)
+        (gradient_VE,) = pull_back(gradients_KE)
+        updates, kept = self.optimizer.update(gradient_VE, kept)
         return optax.apply_updates(row_VE, updates), kept
 
     def run(self, steps: int = DENSE_STEPS) -> int:
@@ -161,6 +162,7 @@ def first_lazy_steps(lazy: Lazy) -> dict[str, Any]:
     before, peak_before = addresses(lazy.table), peak_rss_mib()
     lazy.run()
     stats = lazy.update.memory_analysis()
+    assert stats is not None
     return {
         "in_place": addresses(lazy.table) == before,
         "table_mib": _mib(sum(array.nbytes for array in lazy.table.values())),
@@ -175,7 +177,7 @@ def _mib(size: int) -> float:
     return round(size / 2**20, 1)
 
 
-def first_step_difference(ours: Table, optax_table: Table, rows_K: np.ndarray) -> float:
+def first_step_difference(ours: Table, optax_table: Table, rows_K: Array | np.ndarray) -> float:
     """The largest difference of a touched row after the first step.
 
     Raises:

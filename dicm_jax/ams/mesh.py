@@ -12,6 +12,7 @@ between servers for them, and hands them their vectors. The two belong to one pr
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,6 +25,9 @@ from dicm_jax.errors import MeshError
 WORKER = "worker"
 SERVER = "server"
 BOTH = (WORKER, SERVER)
+
+Device = Any
+"""A `jax.Device`, which has no type that a checker could read: it comes from a compiled module."""
 
 TABLE_SPEC = P(SERVER)
 """Rows of a table: split along the servers, the same on every worker row of the mesh."""
@@ -127,7 +131,7 @@ def colocated(shape: MeshShape) -> Roles:
     return Roles(mesh, mesh)
 
 
-def dedicated(servers: list[jax.Device], workers: list[jax.Device]) -> Roles:
+def dedicated(servers: list[Device], workers: list[Device]) -> Roles:
     """Disjoint devices as servers and as workers.
 
     Args:
@@ -155,7 +159,7 @@ def dedicated(servers: list[jax.Device], workers: list[jax.Device]) -> Roles:
     return Roles(_mesh(np.array([servers])), _mesh(np.array(columns).T))
 
 
-def _by_server(servers: list[jax.Device], workers: list[jax.Device]) -> list[list[jax.Device]]:
+def _by_server(servers: list[Device], workers: list[Device]) -> list[list[Device]]:
     """The workers of each server, all of its own process."""
     share = len(workers) // len(servers)
     free = {

@@ -17,7 +17,7 @@ Shape legend
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -35,7 +35,7 @@ class HostTable(Protocol):
         """Where its rows lie."""
         ...
 
-    def gather(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def gather(self, keys: np.ndarray, /) -> tuple[np.ndarray, np.ndarray | None]:
         """Rows as stored, ``[n, D]``, and their factors, ``[n]``, or None."""
         ...
 
@@ -140,8 +140,9 @@ def _gathered(table: HostTable, rows: np.ndarray, room: int) -> FeatureTable:
     stored_ND, scale_N = table.gather(table.layout.key(rows))
     stored_LD = np.zeros((room, stored_ND.shape[1]), stored_ND.dtype)
     stored_LD[: len(rows)] = stored_ND
+    staged: Any = FeatureTable  # of arrays that are still on the host
     if scale_N is None:
-        return FeatureTable(stored_LD, None)
+        return staged(stored_LD, None)
     scale_L = np.zeros(room, np.float32)
     scale_L[: len(rows)] = scale_N
-    return FeatureTable(stored_LD, scale_L)
+    return staged(stored_LD, scale_L)

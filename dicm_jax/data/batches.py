@@ -13,6 +13,7 @@ Shape legend
 
 import dataclasses
 import functools
+from typing import Any
 
 import numpy as np
 
@@ -68,14 +69,13 @@ class KeyBatch:
     def take(self, lanes: np.ndarray) -> "KeyBatch":
         """The lanes of the given numbers."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return KeyBatch(
-            **{
-                name: {content: keys[lanes] for content, keys in value.items()}
-                if isinstance(value, dict)
-                else value[lanes]
-                for name, value in values.items()
-            }
-        )
+        taken: dict[str, Any] = {
+            name: {content: keys[lanes] for content, keys in value.items()}
+            if isinstance(value, dict)
+            else value[lanes]
+            for name, value in values.items()
+        }
+        return KeyBatch(**taken)
 
 
 class FieldStack:
@@ -151,6 +151,8 @@ class BatchSource:
         return int(np.searchsorted(self.first_batch, batch, side="right")) - 1
 
     def __getitem__(self, batch: int) -> KeyBatch:
+        if not 0 <= batch < len(self):
+            raise IndexError(f"batch {batch} of a source of {len(self)} batches")
         epoch = self.epoch_of(batch)
         order_G, ends_G, bounds = self._epoch(epoch)
         lane = self._cuts(epoch)[batch - int(self.first_batch[epoch])]

@@ -8,7 +8,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from dicm_jax.ams import mesh
-from dicm_jax.ams.mesh import Roles
+from dicm_jax.ams.mesh import Device, Roles
 from dicm_jax.config import MeshConfig
 from dicm_jax.errors import ConfigError, MeshError
 
@@ -73,7 +73,7 @@ def _dedicated(config: MeshConfig) -> Roles:
     return mesh.dedicated(servers, [device for device in devices if device not in servers])
 
 
-def first_of_each(devices: list[jax.Device], wanted: int | None) -> list[jax.Device]:
+def first_of_each(devices: list[Device], wanted: int | None) -> list[Device]:
     """`wanted` devices, as many of each process."""
     processes = jax.process_count()
     wanted = len(devices) if wanted is None else wanted

@@ -3,10 +3,19 @@
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+
+@runtime_checkable
+class Log(Protocol):
+    """Where a run's events go."""
+
+    def write(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """Record `values` of `step`."""
+        ...
 
 
 class Events:

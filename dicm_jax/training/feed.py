@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import NamedSharding
 
-from dicm_jax.ams.mesh import Roles, batch_sharding
+from dicm_jax.ams.mesh import Device, Roles, batch_sharding
 from dicm_jax.training.batch import Batch
 from dicm_jax.training.planning import PlannedList
 
@@ -104,7 +104,7 @@ def lay_out(parts: Sequence[PlannedList], roles: Roles, *, stop: bool = False) -
 
 
 def _assembled(
-    parts: Sequence[Any], devices: Sequence[jax.Device], sharding: NamedSharding, count: int
+    parts: Sequence[Any], devices: Sequence[Device], sharding: NamedSharding, count: int
 ) -> Any:
     """Global arrays of `count` equal parts, of which this process has `parts` on `devices`."""
     trees = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=True)]

@@ -20,7 +20,7 @@ from dicm_jax.ams.keys import IMAGE
 from dicm_jax.nn.compressor import Compressor, OutputNorm, start_from_directions
 from dicm_jax.nn.dicm import DICM, NetSpec
 from dicm_jax.nn.inputs import Inputs, place
-from dicm_jax.training.batch import ContentInput, Samples
+from dicm_jax.training.batch import ContentInput, Samples, Side
 from dicm_jax.training.state import Params
 
 
@@ -58,12 +58,13 @@ class ModelSpec:
         The image models are called ``ad`` and ``behavior``, or ``image`` where shared; those of
         other content ``ad_text``, ``behavior_text``, ``text``.
         """
+        sides: dict[Side, bool] = {
+            "ad": self.net.sees_ad_image,
+            "behavior": self.net.sees_behavior_images,
+        }
         seen = []
         for content in self.net.contents:
-            for side, sees in (
-                ("ad", self.net.sees_ad_image),
-                ("behavior", self.net.sees_behavior_images),
-            ):
+            for side, sees in sides.items():
                 apart = side if content == IMAGE else f"{side}_{content}"
                 if sees:
                     model = content if self.share_compressor else apart

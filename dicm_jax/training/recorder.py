@@ -5,7 +5,7 @@ import time
 import jax
 from tqdm import tqdm
 
-from dicm_jax.training.events import Events
+from dicm_jax.training.events import Log
 from dicm_jax.training.servers import Traffic
 from dicm_jax.training.step import StepReport
 from dicm_jax.training.watch import check_finite
@@ -27,7 +27,7 @@ class Recorder:
       stop: whether a process was asked to stop; the same in all of them.
     """
 
-    def __init__(self, events: Events, bar: tqdm, log_every: int):
+    def __init__(self, events: Log, bar: tqdm, log_every: int):
         self._events, self._bar, self._log_every = events, bar, log_every
         self._pending: tuple[int, StepReport] | None = None
         self._taken, self._impressions, self._seconds = 0, 0.0, 0.0

@@ -54,6 +54,8 @@ class TrainState:
 
 StateOf: Any = TrainState
 """A `TrainState` that holds shardings or specs in the place of arrays."""
+ParamsOf: Any = Params
+"""`Params` that hold something else for each of the two parts."""
 
 
 def state_shardings(state: TrainState, roles: Roles, *, embed_at_servers: bool) -> TrainState:

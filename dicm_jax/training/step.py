@@ -26,7 +26,7 @@ from dicm_jax.training.batch import Batch
 from dicm_jax.training.model import Model
 from dicm_jax.training.row_adam import RowAdam
 from dicm_jax.training.servers import Exchanges, Tables, Traffic
-from dicm_jax.training.state import Params, StateOf, TrainState, state_shardings
+from dicm_jax.training.state import Params, ParamsOf, StateOf, TrainState, state_shardings
 from dicm_jax.training.workers import WorkerReport
 
 
@@ -48,8 +48,7 @@ class Optimizers:
 
     def init(self, params: Params) -> Params:
         """What the two dense optimisers keep at the start."""
-        kept: Any = Params
-        return kept(self.embedders.init(params.embedders), self.net.init(params.net))
+        return ParamsOf(self.embedders.init(params.embedders), self.net.init(params.net))
 
 
 @no_type_check  # leaves may also be shapes, specs, shardings
@@ -167,7 +166,7 @@ def _as_they_come(roles: Roles, exchanges: Exchanges) -> Any:
     Said to jit once more, which else spells the same sharding differently from the state that came
     in, and traces the second step anew.
     """
-    marker = StateOf(0, Params(0, 0), Params(0, 0), 0, 0)  # one leaf for each part of a state
+    marker = StateOf(0, ParamsOf(0, 0), ParamsOf(0, 0), 0, 0)  # one leaf for each part of a state
     everywhere = jax.NamedSharding(roles.servers, REPLICATED_SPEC)
     at_servers = exchanges.strategy.at_servers
     return state_shardings(marker, roles, embed_at_servers=at_servers), everywhere

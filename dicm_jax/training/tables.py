@@ -14,7 +14,7 @@ from jax.experimental import multihost_utils
 from dicm_jax.ams import feature_table
 from dicm_jax.ams.feature_table import FeatureTable, Statistics
 from dicm_jax.ams.layout import RowLayout
-from dicm_jax.ams.mesh import Roles, table_sharding
+from dicm_jax.ams.mesh import Device, Roles, table_sharding
 from dicm_jax.config import Config
 from dicm_jax.data.schema import ClickLog, Features
 from dicm_jax.errors import DataError
@@ -101,14 +101,15 @@ def from_files(files: TableFiles, roles: Roles) -> FeatureTable:
     """A table on the servers; a process reads the rows of its own servers only."""
     by_rows, n_rows = table_sharding(roles.servers), files.layout.n_rows
     stored, scale = {}, {}
-    for device, (rows, *_) in by_rows.addressable_devices_indices_map((n_rows,)).items():
-        first, end, _ = rows.indices(n_rows)
+    for device, index in by_rows.addressable_devices_indices_map((n_rows,)).items():
+        assert index is not None  # every own device has its rows
+        first, end, _ = index[0].indices(n_rows)
         stored_VD, scale_V = files.read_run(first, end)
         stored[device] = jax.device_put(stored_VD, device)
         if scale_V is not None:
             scale[device] = jax.device_put(scale_V, device)
 
-    def whole(parts: dict[jax.Device, jax.Array], *dims: int) -> jax.Array:
+    def whole(parts: dict[Device, jax.Array], *dims: int) -> jax.Array:
         return jax.make_array_from_single_device_arrays(
             (n_rows, *dims), by_rows, list(parts.values())
         )

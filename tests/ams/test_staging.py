@@ -73,6 +73,7 @@ def test_renumbered_lists_lead_to_the_same_features_at_the_same_server(mesh, sto
             at_server = staged.tables[first + server]
             np.testing.assert_array_equal(at_server.stored_VD[place], expected[i])
             if scales is not None:
+                assert at_server.scale_V is not None
                 assert at_server.scale_V[place] == scales[i]
 
 
@@ -154,6 +155,7 @@ def test_a_worker_gets_the_rows_of_its_list_in_its_order(storage):
         assert not made.stored_VD[len(rows) :].any()
         assert made.stored_VD.dtype == expected.dtype
         if scales is not None:
+            assert made.scale_V is not None
             np.testing.assert_array_equal(made.scale_V[: len(rows)], scales)
         assert staged.requests[number] is before[number]
     assert {len(made.stored_VD) for made in staged.tables.values()} == {64}

@@ -62,9 +62,9 @@ def test_counts_hold_the_programs_exchanges_and_the_drawn_rows(compiled: tuple):
     mesh, rooms, _, found = compiled
     share = places(SMALL.batch, mesh.size)
     of_step = scale.counts(SMALL, rooms, share, found)
-    assert of_step.all_to_alls == 12  # keys and vectors, there and back, of three lists
+    assert of_step.all_to_alls == 9  # keys once, vectors there and back, of three lists
     sent = sum(
-        mesh.shape["server"] * min(whole_tiles(room.per_server, 12), bound) * 2 * 4 * 13
+        mesh.shape["server"] * min(whole_tiles(room.per_server, 12), bound) * 4 * (12 + 12 + 1)
         for room, bound in (
             (rooms["ad"], share.impressions),
             (rooms["behavior"], share.groups * share.behaviors),

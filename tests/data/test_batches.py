@@ -129,7 +129,9 @@ def test_every_content_has_keys_of_its_own():
     log = small_world.log_with_texts()
     key_of = {name: log.contents[name].key_N for name in (IMAGE, small_world.TEXT)}
     plain = source(SHAPES[0])
-    for number, batch in enumerate(BatchSource(log, log.train, SHAPES[0], epochs=2, seed=3)):
+    with_texts = BatchSource(log, log.train, SHAPES[0], epochs=2, seed=3)
+    for number in range(6):
+        batch = with_texts[number]
         assert batch.ad_AB.keys() == batch.behavior_content_AGL.keys() == key_of.keys()
         item_AB = log.train.item_B[np.maximum(batch.impression_AB, 0)]
         for name, key_N in key_of.items():
@@ -144,8 +146,6 @@ def test_every_content_has_keys_of_its_own():
             behavior_content_AGL={IMAGE: batch.behavior_content_AGL[IMAGE]},
         )
         assert equal(images_alone, plain[number])
-        if number == 5:
-            break
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -265,3 +265,10 @@ def test_a_split_without_any_behaviors():
     assert (batch.behavior_AGL == PADDING).all()
     assert (batch.behavior_content_AGL[IMAGE] == PADDING).all()
     assert batch.weight_AB.any()
+
+
+def test_a_source_ends():
+    batches = source(SHAPES[0])
+    for beyond in (-1, len(batches)):
+        with pytest.raises(IndexError, match=f"batch {beyond} of a source of {len(batches)}"):
+            batches[beyond]

@@ -84,7 +84,9 @@ def test_switches_change_the_traffic_and_nothing_else(
     for n, traffic in enumerate(found.traffic):
         for name in (IDS, "ad", "behavior"):
             expected = counted(found.run, found.run.source[n], name, settings)
-            seen = Counted(traffic.places[name], traffic.listed[name], traffic.handled[name])
+            seen = Counted(
+                int(traffic.places[name]), int(traffic.listed[name]), int(traffic.handled[name])
+            )
             assert seen == expected, (n, name)
 
 

@@ -19,7 +19,7 @@ BOTH = (IMAGE, small_world.TEXT)
 
 
 def config(path: Path | None, **changes: Any) -> Config:
-    options = {"storage": "int8"} | changes
+    options: dict[str, Any] = {"storage": "int8"} | changes
     return Config(features=FeaturesConfig(path=None if path is None else str(path), **options))
 
 
@@ -37,7 +37,7 @@ def folder(tmp_path) -> Path:
 @pytest.mark.parametrize("storage", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("mesh", [(1, 1), (2, 4)])
 def test_tables_from_files_are_those_made_of_the_log(tmp_path, storage, mesh):
-    log, roles = small_world.log_with_texts(), small_world.roles_of(*mesh, "colocated")
+    log, roles = small_world.log_with_texts(), small_world.roles_of(*mesh, placement="colocated")
     settings = config(tmp_path, storage=storage)
     files = table_files(settings, log, BOTH)
     from_files = device_tables(settings, log, BOTH, files, roles)
