@@ -26,7 +26,7 @@ from dicm_jax.ams.plan import Capacity
 from dicm_jax.ams.strategy import Channel
 from dicm_jax.ams.wire import WIRES
 from dicm_jax.data.batches import KeyBatch
-from dicm_jax.nn.dicm import NetSpec
+from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training.batch import Capacities
 from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
 from dicm_jax.training.planning import Layouts, Planner, batch_of
@@ -105,7 +105,7 @@ def abstract_step(sizes: Sizes, rooms: dict[str, Room], mesh: Mesh) -> tuple[Any
         NetSpec(
             user_fields=share.user_fields,
             impression_fields=share.impression_fields,
-            behavior_ids=True,
+            behavior_targets=(0,),
             query_fields=(1,),
             embedding_width=width,
             attention_chunk=ATTENTION_CHUNK,
@@ -215,7 +215,7 @@ def _empty_keys(share: Places) -> KeyBatch:
     return KeyBatch(
         user_AGF=keys(share.groups, share.user_fields),
         impression_ABF=keys(impressions, share.impression_fields),
-        behavior_AGL=keys(*behaviors),
+        behavior_AGLF=keys(*behaviors, 1),
         ad_AB={IMAGE: keys(impressions)},
         behavior_content_AGL={IMAGE: keys(*behaviors)},
         mask_AGL=np.zeros((1, *behaviors), bool),

@@ -37,8 +37,8 @@ class TierRun:
         source = assemble.train_source(config, log)
         model, params = assemble.new_model(self.job)
         self.connection = self.job.connect(source, model)
-        moves = assemble.optimizers(config.optimizer, len(source))
-        self.state = assemble.initial_state(self.job, params, moves, self.connection)
+        moves = assemble.optimizers(config.optimizer, source)
+        self.state = assemble.initial_state(self.job, model, params, moves, self.connection)
         self.step = self.connection.train_step(model, moves)
         # One feed from the first step to the last, as in a run.
         self.batches = feed(

@@ -95,7 +95,7 @@ class ImpressionRows:
 
 def grouped_batch(keys: KeyBatch) -> TorchBatch:
     """The groups and the real impressions of a batch as the project cuts it."""
-    lanes, groups = keys.behavior_AGL.shape[:2]
+    lanes, groups = keys.behavior_AGLF.shape[:2]
     real_B = keys.weight_AB.reshape(-1) > 0
     group_AB = keys.group_AB + np.arange(lanes)[:, None] * groups
 
@@ -105,7 +105,7 @@ def grouped_batch(keys: KeyBatch) -> TorchBatch:
     return TorchBatch(
         _long(flat(keys.user_AGF)),
         _long(flat(keys.impression_ABF)[real_B]),
-        _long(flat(keys.behavior_AGL)),
+        _long(flat(keys.behavior_AGLF)),
         _long(flat(keys.ad_AB[IMAGE])[real_B]),
         _long(flat(keys.behavior_content_AGL[IMAGE])),
         _long(flat(group_AB)[real_B]),

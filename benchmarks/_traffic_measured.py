@@ -118,8 +118,8 @@ def _measure_one(
 ) -> Measured:
     source = assemble.train_source(job.config, job.log)
     connection = job.connect(source, model)
-    moves = assemble.optimizers(job.config.optimizer, len(source))
-    state = assemble.initial_state(job, params, moves, connection)
+    moves = assemble.optimizers(job.config.optimizer, source)
+    state = assemble.initial_state(job, model, params, moves, connection)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(params))
     batch = lay_out(connection.plan(0), job.roles)
     step: Any = connection.train_step(model, moves)

@@ -45,8 +45,8 @@ def program(config: Config, log: ClickLog, shape: MeshShape, steps: int) -> Call
     source = assemble.train_source(config, log)
     model, params = assemble.new_model(job)
     connection = job.connect(source, model)
-    moves = assemble.optimizers(config.optimizer, len(source))
-    state = assemble.initial_state(job, params, moves, connection)
+    moves = assemble.optimizers(config.optimizer, source)
+    state = assemble.initial_state(job, model, params, moves, connection)
     step = connection.train_step(model, moves)
     batches = [lay_out(connection.plan(n), roles) for n in range(min(steps, len(source)))]
 

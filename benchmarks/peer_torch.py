@@ -79,8 +79,8 @@ class Ours:
         self.source = assemble.train_source(config, log)
         model, params = assemble.new_model(job)
         connection = job.connect(self.source, model)
-        moves = assemble.optimizers(config.optimizer, len(self.source))
-        self.state = assemble.initial_state(job, params, moves, connection)
+        moves = assemble.optimizers(config.optimizer, self.source)
+        self.state = assemble.initial_state(job, model, params, moves, connection)
         self.train_step = connection.train_step(model, moves)
         self.batches = feed(
             connection.plan,

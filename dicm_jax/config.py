@@ -8,6 +8,8 @@ import dataclasses
 from typing import Literal
 
 from dicm_jax.config_values import setting
+from dicm_jax.data.fuxictr_config import FuxiCTRConfig
+from dicm_jax.data.movielens_config import MovieLensConfig
 from dicm_jax.data.synthetic import WorldConfig
 from dicm_jax.errors import ConfigError
 
@@ -16,8 +18,10 @@ from dicm_jax.errors import ConfigError
 class DataConfig:
     """The log, and what of it is used."""
 
-    kind: Literal["synthetic", "hm"] = setting("synthetic", "the built-in world, or the H&M log")
-    path: str | None = setting(None, "folder of the log; needed by hm, unused by synthetic")
+    kind: Literal["synthetic", "hm", "fuxictr", "movielens"] = setting(
+        "synthetic", "the built-in world, or the reader of the files in path"
+    )
+    path: str | None = setting(None, "folder of the log; unused by synthetic, else needed")
     behaviors: int = setting(50, "newest behaviors kept per group", at_least=1)
     permute_images: bool = setting(False, "control: photos are shuffled across items")
     negatives: int = setting(4, "impressions drawn per click where a log has none", at_least=1)
@@ -26,8 +30,13 @@ class DataConfig:
         "days before the test period to evaluate on in its place; 0 = the test period",
         at_least=0,
     )
+    validation_share: float = setting(
+        0.0, "newest share of the train groups, held out as split validation", at_least=0, below=1
+    )
     seed: int = setting(0, "of the drawing of impressions and the shuffling of photos", at_least=0)
     world: WorldConfig = dataclasses.field(default_factory=WorldConfig)
+    fuxictr: FuxiCTRConfig = dataclasses.field(default_factory=FuxiCTRConfig)
+    movielens: MovieLensConfig = dataclasses.field(default_factory=MovieLensConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,8 +59,17 @@ class FeaturesConfig:
 class ModelConfig:
     """The Deep Image CTR Model; the defaults are the paper's."""
 
+    stage: Literal["rank", "prerank"] = setting(
+        "rank", "one network; or two towers that meet in an inner product only"
+    )
+    basic_net: Literal["embedding_mlp", "lr", "din"] = setting(
+        "embedding_mlp", "what takes IDs and image vectors together"
+    )
     images: Literal["both", "ad", "behavior", "none"] = setting(
         "both", "images that the model sees; with none it is the baseline"
+    )
+    aggregator: Literal["multi_query", "attentive", "sum", "max", "concat"] = setting(
+        "multi_query", "pooling of behavior images; prerank: sum"
     )
     embedding_width: int = setting(12, "dims of an ID embedding", at_least=1)
     compressor_widths: tuple[int, ...] = setting(
@@ -69,8 +87,9 @@ class ModelConfig:
     )
     attention_widths: tuple[int, ...] = setting((64, 16), "dims of the hidden layers", at_least=1)
     query_fields: tuple[str, ...] = setting((), "ID fields of the second query; none = one query")
-    interaction: Literal["concat", "product"] = setting(
-        "concat", "of query and behavior in attention; product adds their elementwise product"
+    interaction: Literal["concat", "product", "outer"] = setting(
+        "concat", "what attention sees beside query and behavior: nothing, their elementwise product,"
+        " or all products of their elements"
     )
     normalizer: Literal["none", "softmax"] = setting(
         "none", "of attention weights; paper: none, a plain weighted sum"
@@ -78,10 +97,30 @@ class ModelConfig:
     attention_chunk: int = setting(
         256, "impressions attended to at a time; thousands on accelerators", at_least=1
     )
+    concat_behaviors: int = setting(
+        32, "newest behaviors that the aggregator concat keeps", at_least=1
+    )
     match: bool = setting(
         False, "the head also sees ad image times pooled behaviors, element by element"
     )
     head_widths: tuple[int, ...] = setting((200, 80), "dims of the hidden layers", at_least=1)
+    din_widths: tuple[int, ...] = setting(
+        (36,), "dims of the hidden layers of DIN's attention to behavior IDs", min_length=1, at_least=1
+    )
+    din_interaction: Literal["concat", "product", "outer"] = setting(
+        "product", "the same as interaction, for DIN's attention"
+    )
+    din_normalizer: Literal["none", "softmax"] = setting(
+        "none", "of DIN's attention weights; paper: none"
+    )
+    din_activation: Literal["dice", "prelu", "sigmoid"] = setting(
+        "dice", "of DIN's attention and head"
+    )
+    tower_widths: tuple[int, ...] = setting(
+        (200, 10), "prerank: dims of both towers' layers; the last is that of their vectors",
+        min_length=1,
+        at_least=1,
+    )
     id_init_scale: float = setting(0.01, "standard deviation of new ID rows", at_least=0)
     compute_dtype: Literal["float32", "bfloat16"] = setting(
         "float32", "of the compressor's matrix products; sums stay in float32"
@@ -109,6 +148,9 @@ class OptimizerConfig:
     b1: float = setting(0.9, "decay of Adam's first moment, in [0, 1)", at_least=0, below=1)
     b2: float = setting(0.999, "decay of Adam's second moment, in [0, 1)", at_least=0, below=1)
     eps: float = setting(1e-8, "added to the root of the second moment", above=0)
+    id_regularization: float = setting(
+        0.0, "pull of an ID row to zero, over how often the ID occurs; 0 = none", at_least=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +219,12 @@ class TrainConfig:
     steps: int | None = setting(
         None, "steps to stop after, as if cut short; None = all epochs", at_least=1
     )
+    patience: int = setting(
+        0,
+        "evaluations on the validation split without a better GAUC after which a run stops; it then"
+        " takes its best step; 0 = never",
+        at_least=0,
+    )
     prefetch: int = setting(2, "batches planned ahead of the device", at_least=1)
     log_every: int = setting(20, "steps", at_least=1)
     seed: int = setting(0, "of the first parameters and the order of groups", at_least=0)
@@ -189,7 +237,7 @@ class EvaluateConfig:
 
     every: int = setting(0, "steps; 0 = at the end only", at_least=0)
     batch_size: int = setting(4096, "impressions per global batch", at_least=1)
-    split: Literal["train", "test"] = setting("test", "split of the log")
+    split: Literal["train", "validation", "test"] = setting("test", "split of the log")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +271,9 @@ class Config:
         _check_tier(self.features, self.exchange)
         _check_wires(self.exchange)
         _check_lanes(self.mesh, self.train)
+        _check_prerank(self.model)
+        _check_match(self.model)
+        _check_patience(self)
 
 
 def _check_path(data: DataConfig) -> None:
@@ -268,3 +319,42 @@ def _check_lanes(mesh: MeshConfig, train: TrainConfig) -> None:
             f"mesh.server={mesh.server}: {train.lanes} lanes cannot be dealt out evenly to "
             f"{devices} devices; set train.lanes to a multiple of {devices}"
         )
+
+
+def _check_prerank(model: ModelConfig) -> None:
+    if model.stage != "prerank":
+        return
+    for name, wanted, why in (
+        ("aggregator", "sum", "a behavior must not meet the ad before the inner product"),
+        ("basic_net", "embedding_mlp", "both towers are fully connected layers"),
+        ("match", False, "the ad's image must not meet behaviors before the inner product"),
+    ):
+        found = getattr(model, name)
+        if found != wanted:
+            raise ConfigError(
+                f"model.{name}={found!r} with model.stage='prerank': {why}; set"
+                f" model.{name}={wanted!r}"
+            )
+
+
+def _check_match(model: ModelConfig) -> None:
+    if model.match and model.aggregator == "concat":
+        raise ConfigError(
+            "model.match=True with model.aggregator='concat': behaviors side by side are no one"
+            " vector to multiply with the ad's; set model.match=False or another aggregator"
+        )
+
+
+def _check_patience(config: Config) -> None:
+    if not config.train.patience:
+        return
+    for name, value in (
+        ("evaluate.every", config.evaluate.every),
+        ("data.validation_share", config.data.validation_share),
+    ):
+        if not value:
+            raise ConfigError(
+                f"train.patience={config.train.patience} with {name}={value}: a run is stopped by"
+                " evaluations on a validation split; set evaluate.every (steps) and"
+                " data.validation_share"
+            )

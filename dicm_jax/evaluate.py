@@ -15,19 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from dicm_jax.checkpoint.fingerprint import fingerprint
-from dicm_jax.checkpoint.manager import Checkpoints
 from dicm_jax.cli import DONE, run_command
-from dicm_jax.config import Config
-from dicm_jax.config_file import from_json_dict, to_json_dict
-from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import GroupedImpressions
-from dicm_jax.errors import CheckpointError
 from dicm_jax.metrics import score
-from dicm_jax.training import assemble
-from dicm_jax.training.devices import is_main, start_roles
+from dicm_jax.training.devices import is_main
 from dicm_jax.training.evaluation import oracle_gauc, predictor
 from dicm_jax.training.events import jsonable
+from dicm_jax.training.restore import restore_run
 
 HISTORY_LENGTHS = (0, 1, 5, 20, 50)
 """Where the segments of history length begin, behaviors."""
@@ -35,26 +29,15 @@ HISTORY_LENGTHS = (0, 1, 5, 20, 50)
 
 def evaluate(workdir: Path, step: int | None, split: str) -> int:
     """The whole command: rebuild the run from its folder, restore, predict, score."""
-    config = _config_of(workdir)
-    roles = start_roles(config.mesh, config.train.lanes)
-    log = read_log(config.data)
-    job = assemble.start_job(config, log, roles)
-    source = assemble.train_source(config, log)
-    model, params = assemble.new_model(job, from_scratch=False)
-    moves = assemble.optimizers(config.optimizer, len(source))
-    state = assemble.initial_state(job, params, moves, job.connect(source, model))
-    settings = fingerprint(to_json_dict(config))
-    with Checkpoints(workdir / "checkpoints", keep=config.checkpoint.keep, settings=settings) as c:
-        step = _chosen(step, c, workdir)
-        state = c.restore(step, like=state)
-    probability_B = predictor(job, split, model)(state)
-    impressions = log.split(split)
+    run = restore_run(workdir, step)
+    probability_B = predictor(run.job, split, run.model)(run.state)
+    impressions = run.job.log.split(split)
     result = _scores(impressions, probability_B, np.ones(len(probability_B), bool))
     segments = {
         name: _scores(impressions, probability_B, chosen_B)
         for name, chosen_B in segments_of(impressions).items()
     }
-    result |= {"step": step, "split": split, "oracle_gauc": oracle_gauc(impressions)}
+    result |= {"step": run.step, "split": split, "oracle_gauc": oracle_gauc(impressions)}
     if not is_main():
         return DONE
     for name, scores in segments.items():
@@ -89,25 +72,6 @@ def _jsonable_all(segments: dict[str, dict[str, Any]]) -> dict[str, dict[str, An
     return {name: jsonable(scores) for name, scores in segments.items()}
 
 
-def _config_of(workdir: Path) -> Config:
-    path = workdir / "config.json"
-    if not path.exists():
-        raise CheckpointError(
-            f"no run in {workdir}: it has no config.json. Name the --workdir of a run of"
-            " python -m dicm_jax.train"
-        )
-    return from_json_dict(json.loads(path.read_text()), str(path))
-
-
-def _chosen(step: int | None, checkpoints: Checkpoints, workdir: Path) -> int:
-    if step is not None:
-        return step
-    latest = checkpoints.latest()
-    if latest is None:
-        raise CheckpointError(f"no finished checkpoint in {workdir}: train it first")
-    return latest
-
-
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
@@ -118,7 +82,7 @@ def main() -> None:
     )
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
     parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
-    parser.add_argument("--split", choices=("train", "test"), default="test")
+    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     arguments = parser.parse_args()
     sys.exit(

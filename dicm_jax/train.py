@@ -30,20 +30,35 @@ from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.training import assemble
 from dicm_jax.training.devices import check_same_settings, is_main, start_roles
+from dicm_jax.training.early_stopping import Patience, Stopping, WholeRun
 from dicm_jax.training.evaluation import oracle_gauc, predictor, score_split
 from dicm_jax.training.events import Events, NoEvents, jsonable
 from dicm_jax.training.feed import feed
 from dicm_jax.training.preemption import Preemption
 from dicm_jax.training.recorder import Recorder
+from dicm_jax.training.restore import BEST, CHECKPOINTS
 
 
 class PreemptedError(Exception):
     """SIGTERM came; everything is saved."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a run ends with.
+
+    Attributes:
+      result: scores and counts, as ``result.json`` has them.
+      probability_B: click probability of every impression of ``evaluate.split``, float32.
+    """
+
+    result: dict[str, Any]
+    probability_B: np.ndarray
+
+
 def fit(
     config: Config, log: ClickLog, roles: Roles, workdir: Path, preemption: Preemption
-) -> dict[str, Any]:
+) -> Outcome:
     """One run from its first step, or its last checkpoint, to its result.
 
     Raises:
@@ -56,33 +71,35 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         # ---- Parameters: from the last checkpoint, or new
+        settings = fingerprint(to_json_dict(config))
         checkpoints = stack.enter_context(
-            Checkpoints(
-                workdir / "checkpoints",
-                keep=config.checkpoint.keep,
-                settings=fingerprint(to_json_dict(config)),
-            )
+            Checkpoints(workdir / CHECKPOINTS, keep=config.checkpoint.keep, settings=settings)
         )
         done = checkpoints.latest() or 0
         model, params = assemble.new_model(job, from_scratch=not done)
         connection = job.connect(source, model)
-        moves = assemble.optimizers(config.optimizer, len(source))
-        state = assemble.initial_state(job, params, moves, connection)
+        moves = assemble.optimizers(config.optimizer, source)
+        state = assemble.initial_state(job, model, params, moves, connection)
         if done:
             state = checkpoints.restore(done, like=state)
             _say(f"{workdir.name}: going on from step {done} of {total}")
+        stopping: Stopping = WholeRun()
+        if config.train.patience:
+            best = stack.enter_context(Checkpoints(workdir / BEST, keep=1, settings=settings))
+            notes = checkpoints.notes(done) if done else {}
+            stopping = Patience(config.train.patience, best, notes)
 
         # ---- Steps and evaluation, compiled once
         step = connection.train_step(model, moves)
-        predict = predictor(job, config.evaluate.split, model)
-        split = log.split(config.evaluate.split)
+        watched = "validation" if config.train.patience else config.evaluate.split
+        predict = predictor(job, watched, model)
         events = stack.enter_context(Events(workdir, done) if is_main() else NoEvents())
         bar = stack.enter_context(_bar(workdir.name, done, total))
         recorder = Recorder(events, bar, config.train.log_every)
         batches = feed(
             connection.plan,
             done,
-            total,
+            total if not stopping.over else done,
             prefetch=config.train.prefetch,
             roles=roles,
             stop=lambda: preemption.asked,
@@ -94,28 +111,39 @@ def fit(
             state, report = step(state, job.tables, batch)
             done += 1
             recorder.add(done, report)
-            if recorder.stop or _due(done, config.checkpoint.every):
+            last = done == total and not config.train.patience  # scored below
+            if _due(done, config.evaluate.every) and not last:
                 recorder.settle()
-                checkpoints.save(done, state)
+                scores = _scores(log.split(watched), predict(state))
+                events.write("eval", done, scores | {"split": watched})
+                stopping.add(done, scores["gauc"], state)
+                recorder.restart_clock()
+            if recorder.stop or stopping.over or _due(done, config.checkpoint.every):
+                recorder.settle()
+                checkpoints.save(done, state, stopping.notes)
                 saved = done
             if recorder.stop:
                 raise PreemptedError
-            if _due(done, config.evaluate.every) and done < total:
-                recorder.settle()
-                events.write("eval", done, _scores(split, predict(state)))
-                recorder.restart_clock()
+            if stopping.over:
+                break
         recorder.settle()
 
-        # ---- The end: save, score, report
+        # ---- The end: save, choose, score, report
         if saved < done:
-            checkpoints.save(done, state)
-        scores = _scores(split, predict(state))
-        events.write("eval", done, scores)
-        return scores | {
+            checkpoints.save(done, state, stopping.notes)
+        chosen, state = stopping.chosen(done, state)
+        if watched != config.evaluate.split:
+            predict = predictor(job, config.evaluate.split, model)
+        probability_B = predict(state)
+        scores = _scores(log.split(config.evaluate.split), probability_B)
+        events.write("eval", done, scores | {"split": config.evaluate.split})
+        result = scores | {
             "steps": done,
+            "best_step": chosen,
             "samples_per_s": round(recorder.samples_per_s, 1),
             "overflown_steps": recorder.overflown,
         }
+        return Outcome(result, probability_B)
 
 
 def _say(text: str) -> None:
@@ -164,9 +192,10 @@ def train(path: str, workdir: Path, overrides: Sequence[str]) -> int:
     log = read_log(config.data)
     _describe(config, log, roles)
     try:
-        result = fit(config, log, roles, workdir, preemption)
+        result = fit(config, log, roles, workdir, preemption).result
         if config.train.baseline:
-            baseline = fit(_without_images(config), log, roles, workdir / "baseline", preemption)
+            plain = _without_images(config)
+            baseline = fit(plain, log, roles, workdir / "baseline", preemption).result
             result |= {"baseline_gauc": baseline["gauc"], "baseline_auc": baseline["auc"]}
     except PreemptedError:
         print("preempted: saved; run the same command again to go on", file=sys.stderr)

@@ -51,12 +51,16 @@ def compress(params: dict[str, Any], rows: np.ndarray, output_norm: str = "none"
 
 
 def activation_unit(unit: dict[str, Any], behavior_LE: np.ndarray, query_Q: np.ndarray):
-    """The weight of each behavior, from ``[e ; q]``, or ``[e ; q ; e * q]``."""
+    """The weight of each behavior, from ``[e ; q]``, with ``e * q`` or with all products."""
     query_LQ = np.repeat(query_Q[None], len(behavior_LE), axis=0)
     inputs, weights = [behavior_LE, query_LQ], [unit["key_EH"], unit["query_QH"]]
-    if unit.get("product_EH") is not None:
-        inputs.append(behavior_LE * query_LQ)
-        weights.append(unit["product_EH"])
+    if "interaction_XH" in unit:
+        weights.append(unit["interaction_XH"])
+        outer_LEQ = behavior_LE[:, :, None] * query_LQ[:, None, :]
+        product = len(weights[-1]) == behavior_LE.shape[1]
+        inputs.append(
+            behavior_LE * query_LQ if product else outer_LEQ.reshape(len(behavior_LE), -1)
+        )
     x = np.concatenate(inputs, axis=1) @ np.concatenate(weights) + unit["bias_H"]
     x = prelu(x, unit["activations"][0])
     for i, layer in unit.get("hidden", {}).items():
@@ -81,14 +85,57 @@ def logits(params: dict[str, Any], spec: ModelSpec, sample: dict[str, Any]) -> n
     """Logits of (no click, click) of one impression, from its embeddings."""
     net, of_net = params["net"], spec.net
     parts = [*sample["user"], *sample["impression"]]
-    if of_net.behavior_ids:
-        parts.append(sample["behavior_ids"].sum(axis=0))
+    seen = []
     for content in of_net.contents:
-        parts += view(net.get("views", {}).get(content, {}), spec, sample, content)
-    x = np.concatenate(parts)
-    for i, layer in net["head"]["hidden"].items():
-        x = prelu(dense(x, layer), net["head"]["activations"][i])
-    return dense(x, net["head"]["output"])
+        seen += view(net.get("views", {}).get(content, {}), spec, sample, content)
+    return BASIC_NETS[of_net.basic_net](net["basic_net"], spec, sample, parts, seen)
+
+
+def mlp(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
+    """Fully connected layers with PReLU between them."""
+    for i, layer in params["hidden"].items():
+        x = prelu(dense(x, layer), params["activations"][i])
+    return dense(x, params["output"])
+
+
+def embedding_mlp(params: dict[str, Any], spec: ModelSpec, sample: Any, ids: Any, seen: Any):
+    return mlp(params["head"], np.concatenate([*ids, sample["behavior_ids"].sum(axis=0), *seen]))
+
+
+def logistic_regression(params: dict[str, Any], spec: ModelSpec, sample: Any, ids: Any, seen: Any):
+    x = np.concatenate([*ids, sample["behavior_ids"].sum(axis=0), *seen])
+    return dense(x, params["linear"])
+
+
+def din(params: dict[str, Any], spec: ModelSpec, sample: Any, ids: Any, seen: Any):
+    """With PReLU: the moments of Dice are those of a batch."""
+    query_K = np.concatenate([sample["impression"][i] for i in spec.net.behavior_targets])
+    unit = params["pooling"]["unit"]
+    pooled_K = attentive(unit, sample["behavior_ids"], query_K, spec.net.din_normalizer)
+    return mlp(params["head"], np.concatenate([*ids, pooled_K, *seen]))
+
+
+BASIC_NETS = {"embedding_mlp": embedding_mlp, "lr": logistic_regression, "din": din}
+
+
+def pooled_behaviors(
+    params: dict[str, Any], spec: ModelSpec, behavior_LE: np.ndarray, queries: list[np.ndarray]
+) -> list[np.ndarray]:
+    """What the aggregator makes of one user's behaviors."""
+    of_net, width = spec.net, behavior_LE.shape[1]
+    if of_net.aggregator == "sum":
+        return [behavior_LE.sum(axis=0)]
+    if of_net.aggregator == "max":
+        return [behavior_LE.max(axis=0) if len(behavior_LE) else np.zeros(width)]
+    if of_net.aggregator == "concat":
+        kept_NE = np.zeros((of_net.concat_behaviors, width))
+        newest = behavior_LE[-of_net.concat_behaviors :]
+        kept_NE[: len(newest)] = newest
+        return [kept_NE.reshape(-1)]
+    return [
+        attentive(pooling["unit"], behavior_LE, query_Q, of_net.normalizer)
+        for pooling, query_Q in zip(params["poolings"].values(), queries, strict=False)
+    ]
 
 
 def view(
@@ -102,12 +149,8 @@ def view(
         parts.append(sample["ad"][content])
         queries.insert(0, sample["ad"][content])
     if of_net.sees_behavior_images:
-        pooled = [
-            attentive(pooling["unit"], sample["behaviors"][content], query_Q, of_net.normalizer)
-            for pooling, query_Q in zip(
-                params["aggregator"]["poolings"].values(), queries, strict=True
-            )
-        ]
+        behavior_LE = sample["behaviors"][content]
+        pooled = pooled_behaviors(params.get("aggregator", {}), spec, behavior_LE, queries)
         parts += pooled
         if of_net.matches:
             parts.append(sample["ad"][content] * pooled[0])
@@ -150,7 +193,9 @@ def all_logits(
         return {
             "user": rows(keys.user_AGF[lane, g]),
             "impression": rows(keys.impression_ABF[lane, b]),
-            "behavior_ids": rows(keys.behavior_AGL[lane, g]).reshape(-1, width),
+            "behavior_ids": rows(keys.behavior_AGLF[lane, g]).reshape(
+                -1, width * len(spec.net.behavior_targets)
+            ),
             "ad": {
                 name: vectors("ad", name, ads[name])[0] for side, name in model_of if side == "ad"
             },

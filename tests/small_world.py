@@ -34,7 +34,7 @@ from dicm_jax.data.schema import (
     IdField,
     Items,
 )
-from dicm_jax.nn.dicm import NetSpec
+from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training.assemble import first_errors, lay_out_state
 from dicm_jax.training.batch import Batch, Capacities
 from dicm_jax.training.capacity import Room, measured_room
@@ -82,6 +82,7 @@ def log(groups: int = 137, seed: int = 0) -> ClickLog:
             IdField("category", "category", "item"),
             IdField("position", "position", "context"),
             IdField("behavior_image", "image", "behavior"),
+            IdField("behavior_category", "category", "behavior"),
         ),
         vocabulary_sizes={"age": 5, "category": 7, "image": ITEMS, "position": 10},
         items=Items(ids_NF, image_N),
@@ -133,7 +134,7 @@ def model_spec(**changes: Any) -> ModelSpec:
     net = NetSpec(
         user_fields=2,
         impression_fields=3,
-        behavior_ids=True,
+        behavior_targets=(0, 1),
         query_fields=(1,),
         embedding_width=EMBEDDING_WIDTH,
         attention_widths=(6, 4),
@@ -315,6 +316,7 @@ def run(
         errors = first_errors(exchanges, roles, feedback_rows, EMBEDDING_WIDTH)
         step = jnp.zeros((), jnp.int32)
         state = TrainState(step, dense, optimizers.init(dense), optimizers.rows.init(rows), errors)
+        state = dataclasses.replace(state, moments=model.first_moments)
         return lay_out_state(state, roles, exchanges)
 
     make = colocated_train_step if roles.colocated else dedicated_train_step

@@ -46,10 +46,17 @@ class Checkpoints:
         """Steps of all finished checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
-    def save(self, step: int, state: TrainState) -> None:
-        """Save in the background; the arrays may be donated as soon as this returns."""
+    def save(self, step: int, state: TrainState, notes: dict[str, Any] | None = None) -> None:
+        """Save in the background; the arrays may be donated as soon as this returns.
+
+        Args:
+          step: steps taken.
+          state: after them.
+          notes: what else a run must know to go on from here, as JSON writes it.
+        """
         record = {
             "next_batch": step,
+            "notes": notes or {},
             "settings": self.settings,
             "lists": _lists(state),
         }
@@ -64,6 +71,14 @@ class Checkpoints:
             ),
         )
 
+    def notes(self, step: int) -> dict[str, Any]:
+        """What `save` was given with the state of `step`."""
+        return self._record(step).get("notes", {})
+
+    def _record(self, step: int) -> dict[str, Any]:
+        only = ocp.args.Composite(record=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=only)["record"]
+
     def restore(self, step: int, like: TrainState) -> TrainState:
         """The state of `step`, laid out like `like` (abstract arrays with shardings).
 
@@ -71,14 +86,13 @@ class Checkpoints:
           CheckpointError: there is no such step, it belongs to other settings, or it cannot be
             read.
         """
+        self._manager.wait_until_finished()
         if step not in self._manager.all_steps():
             raise CheckpointError(
                 f"no checkpoint of step {step} in {self.folder}: found steps {self.steps()}"
             )
         try:
-            record = self._manager.restore(
-                step, args=ocp.args.Composite(record=ocp.args.JsonRestore())
-            )["record"]
+            record = self._record(step)
             check_same(record["settings"], self.settings, str(self.folder))
             items = {"state": ocp.args.StandardRestore(_as_tree(like))}
             if like.errors and record["lists"] == _lists(like):

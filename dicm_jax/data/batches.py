@@ -8,7 +8,7 @@ those before it, so the position of a run is a single number.
 
 Shape legend
     A   lanes of a batch     G   groups of a lane     B   impressions of a lane
-    L   behaviors per group  F   ID fields of a level
+    L   behaviors per group  F   ID fields of a level    N   items
 """
 
 import dataclasses
@@ -45,7 +45,7 @@ class KeyBatch:
     Keys are numbers of the stacked ID table (see `FieldStack`) or of a feature table.
 
     Attributes:
-      user_AGF, impression_ABF, behavior_AGL: ID keys; `PADDING` where there is nothing.
+      user_AGF, impression_ABF, behavior_AGLF: ID keys; `PADDING` where there is nothing.
       ad_AB, behavior_content_AGL: keys of feature tables, by content (``"image"``); `NO_ROW` for
         an item without that content, `PADDING` where there is no item.
       mask_AGL: True where there is a behavior.
@@ -57,7 +57,7 @@ class KeyBatch:
 
     user_AGF: np.ndarray
     impression_ABF: np.ndarray
-    behavior_AGL: np.ndarray
+    behavior_AGLF: np.ndarray
     ad_AB: dict[str, np.ndarray]
     behavior_content_AGL: dict[str, np.ndarray]
     mask_AGL: np.ndarray
@@ -91,26 +91,18 @@ class FieldStack:
         self.item_F = self._starts(log.fields_of("item"))
         self.context_F = self._starts(log.fields_of("context"))
         self.impression_names = tuple(field.name for field in impression_fields)
-        self.behavior_key_N = self._behavior_keys(log)
-
-    def behavior_key(self, items: np.ndarray) -> np.ndarray:
-        """Stacked keys of items where they stand as behaviors; padding without such a field."""
-        if self.behavior_key_N is None:
-            return np.full(items.shape, PADDING, np.int32)
-        return self.behavior_key_N[items]
+        self.behavior_targets = tuple(_item_position(log, f) for f in log.fields_of("behavior"))
+        targets = list(self.behavior_targets)
+        self.behavior_key_NF = log.items.ids_NF[:, targets] + self.item_F[targets]
 
     def _starts(self, fields: tuple[IdField, ...]) -> np.ndarray:
         return np.array([self.start[field.vocabulary] for field in fields], np.int32)
 
-    def _behavior_keys(self, log: ClickLog) -> np.ndarray | None:
-        """The stacked key under which each item stands as a behavior; None without such a field."""
-        behavior_fields = log.fields_of("behavior")
-        if not behavior_fields:
-            return None
-        (field,) = behavior_fields
-        names = [item_field.vocabulary for item_field in log.fields_of("item")]
-        column = names.index(field.vocabulary)
-        return log.items.ids_NF[:, column] + np.int32(self.start[field.vocabulary])
+
+def _item_position(log: ClickLog, field: IdField) -> int:
+    """Where the item field stands that shares the vocabulary of a behavior field."""
+    names = [item_field.vocabulary for item_field in log.fields_of("item")]
+    return names.index(field.vocabulary)
 
 
 class BatchSource:
@@ -185,7 +177,9 @@ class BatchSource:
         return KeyBatch(
             user_AGF=self._user_keys(order[place.rank_AG], place.real_AG),
             impression_ABF=self._impression_keys(impression_AB, item_AB, place.real_AB),
-            behavior_AGL=_or_padding(self.stack.behavior_key(behavior_AGL), real_AGL),
+            behavior_AGLF=_or_padding(
+                self.stack.behavior_key_NF[behavior_AGL], real_AGL[..., None]
+            ),
             ad_AB={
                 name: _or_padding(content.key_N[item_AB], place.real_AB)
                 for name, content in contents.items()

@@ -3,7 +3,8 @@
 import dataclasses
 
 from dicm_jax.config import DataConfig
-from dicm_jax.data import hm, synthetic
+from dicm_jax.data import fuxictr, hm, movielens, synthetic
+from dicm_jax.data.holdout import with_validation
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.data.validate import validate
@@ -17,7 +18,7 @@ def read_log(config: DataConfig) -> ClickLog:
     """
     log = _READERS[config.kind](config)
     validate(log)
-    return log
+    return with_validation(log, config.validation_share)
 
 
 def _synthetic(config: DataConfig) -> ClickLog:
@@ -40,4 +41,26 @@ def _hm(config: DataConfig) -> ClickLog:
     )
 
 
-_READERS = {"synthetic": _synthetic, "hm": _hm}
+def _fuxictr(config: DataConfig) -> ClickLog:
+    assert config.path is not None  # checked by Config
+    return fuxictr.load(
+        config.path,
+        behaviors=config.behaviors,
+        permute_images=config.permute_images,
+        seed=config.seed,
+        config=config.fuxictr,
+    )
+
+
+def _movielens(config: DataConfig) -> ClickLog:
+    assert config.path is not None  # checked by Config
+    return movielens.load(
+        config.path,
+        behaviors=config.behaviors,
+        permute_images=config.permute_images,
+        seed=config.seed,
+        config=config.movielens,
+    )
+
+
+_READERS = {"synthetic": _synthetic, "hm": _hm, "fuxictr": _fuxictr, "movielens": _movielens}

@@ -15,6 +15,8 @@ name the same vocabulary share their embedding rows. Key 0 is an ordinary key; r
 """
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -37,8 +39,8 @@ class IdField:
       vocabulary: the vocabulary its keys are drawn from; equal names share embedding rows.
       level: where its keys stand: ``user`` once per group, ``item`` once per item of the
         catalogue (looked up by the impression's item), ``context`` once per impression
-        (statistics that move with time), ``behavior`` the item-level vocabulary summed over a
-        group's behaviors.
+        (statistics that move with time), ``behavior`` once per behavior of a group: the keys that
+        the item-level field of the same vocabulary gives the behavior's item.
     """
 
     name: str
@@ -90,7 +92,8 @@ class GroupedImpressions:
     """One split of a log as *sample groups*: what impressions of one user share is stored once.
 
     A group is a set of impressions of one user that have the same user fields and the same
-    behaviors (the paper's common-feature technique, section 4.3). Group ``g`` owns impressions
+    behaviors (the paper's common-feature technique, section 4.3). Groups are listed in order of
+    time. Group ``g`` owns impressions
     ``impression_offsets[g]:impression_offsets[g + 1]`` and behaviors
     ``behavior_offsets[g]:behavior_offsets[g + 1]``, oldest first, newest last.
 
@@ -147,7 +150,10 @@ class ClickLog:
       more_content: other frozen content by name, such as ``"text"``, each in a table of its own
         behind compressors of its own.
       train, test: the splits, cut by time.
+      validation: the newest part of what was train, if some is held out (`dicm_jax.data.holdout`).
       notes: counts worth printing, such as items without an image.
+      photo: from an image row to the file of its photo, if there is one; for reports only. None
+        where the source has no photos.
     """
 
     name: str
@@ -159,6 +165,8 @@ class ClickLog:
     test: GroupedImpressions
     more_content: dict[str, Content] = dataclasses.field(default_factory=dict)
     notes: dict[str, float] = dataclasses.field(default_factory=dict)
+    validation: GroupedImpressions | None = None
+    photo: Callable[[int], Path | None] | None = None
 
     @property
     def contents(self) -> dict[str, Content]:
@@ -175,8 +183,14 @@ class ClickLog:
         Raises:
           DataError: there is no such split.
         """
-        if name not in ("train", "test"):
+        if name == "validation" and self.validation is None:
             raise DataError(
-                f"split {name!r} of log {self.name!r}: the splits are 'train' and 'test'"
+                f"split 'validation' of log {self.name!r}: nothing is held out of its train split;"
+                " set data.validation_share, e.g. to 0.1"
+            )
+        if name not in ("train", "validation", "test"):
+            raise DataError(
+                f"split {name!r} of log {self.name!r}: the splits are 'train', 'validation' and"
+                " 'test'"
             )
         return getattr(self, name)

@@ -3,6 +3,7 @@
 Shape legend
     K   slots of a device's list of unique rows      E   embedding width
     G   groups     B   impressions     L   behaviors per group     F   ID fields of a level
+    Fb  ID fields of behaviors         Kb  = Fb * E, all IDs of a behavior side by side
 """
 
 import dataclasses
@@ -22,20 +23,27 @@ class Inputs:
     Attributes:
       user_GFE: user-level ID fields, once per group.
       impression_BFE: item- and context-level ID fields.
-      behavior_id_GLE: ID rows of the behaviors' items, zero at padding.
+      behavior_ids_GLK: ID rows of the behaviors' items, all fields side by side; zero at padding.
       ad_BE: compressed content of each impression's item, by content (``"image"``).
       behavior_GLE: compressed content of the behaviors' items, by content.
       behavior_mask_GL: True where there is a behavior.
       group_B: the group of each impression.
+      there_B: False at padding.
     """
 
     user_GFE: Float[Array, "G Fu E"]
     impression_BFE: Float[Array, "B Fi E"]
-    behavior_id_GLE: Float[Array, "G L E"]
+    behavior_ids_GLK: Float[Array, "G L Kb"]
     ad_BE: dict[str, Any]
     behavior_GLE: dict[str, Any]
     behavior_mask_GL: Bool[Array, "G L"]
     group_B: Int[Array, " B"]
+    there_B: Bool[Array, " B"]
+
+
+def flat(x: Array) -> Array:
+    """Everything but dim 0 side by side."""
+    return x.reshape(x.shape[0], -1)
 
 
 def place(

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 INITIAL_SLOPE = 0.25
 
@@ -20,7 +20,10 @@ class PReLU(nnx.Module):
     def __init__(self, width: int):
         self.slope = nnx.Param(jnp.full(width, INITIAL_SLOPE, jnp.float32))
 
-    def __call__(self, x: Float[Array, "*batch H"]) -> Float[Array, "*batch H"]:
+    def __call__(
+        self, x: Float[Array, "*batch H"], there: Bool[Array, "*batch"] | None = None
+    ) -> Float[Array, "*batch H"]:
+        """Activate; `there`, which is False at padding, is for activations that look at a batch."""
         return _prelu(x, self.slope[...])
 
 

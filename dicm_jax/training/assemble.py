@@ -16,17 +16,19 @@ from dicm_jax.ams.feedback import no_errors
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import Roles
 from dicm_jax.config import Config, OptimizerConfig, TrainConfig
-from dicm_jax.data.batches import BatchShape, BatchSource
+from dicm_jax.data.batches import BatchShape, BatchSource, FieldStack
+from dicm_jax.data.frequency import key_counts
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.errors import ConfigError
 from dicm_jax.features.directions import whitened_directions
 from dicm_jax.features.table_files import TableFiles
-from dicm_jax.nn.dicm import NetSpec
+from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training import schedules
 from dicm_jax.training.connection import Connection, connect, on_host
 from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
+from dicm_jax.training.frequency_decay import frequency_decay
 from dicm_jax.training.planning import Layouts
-from dicm_jax.training.row_adam import RowAdam
+from dicm_jax.training.row_adam import RowAdam, RowOptimizer
 from dicm_jax.training.servers import Exchanges, Tables
 from dicm_jax.training.state import Params, TrainState, state_shardings
 from dicm_jax.training.step import Optimizers
@@ -79,9 +81,10 @@ def train_source(config: Config, log: ClickLog) -> BatchSource:
     return BatchSource(log, log.train, shape, epochs=config.train.epochs, seed=config.train.seed)
 
 
-def evaluation_source(config: Config, log: ClickLog, split: str) -> BatchSource:
-    """The batches of a split, once, in the order of the log."""
-    impressions = log.split(split)
+def evaluation_source(
+    config: Config, log: ClickLog, impressions: GroupedImpressions
+) -> BatchSource:
+    """The batches of given impressions, once, in their order."""
     size = config.evaluate.batch_size
     shape = _batch_shape(config.train, impressions, size, config.data.behaviors)
     return BatchSource(log, impressions, shape)
@@ -125,25 +128,40 @@ def model_spec(config: Config, log: ClickLog) -> ModelSpec:
             f"model.compressor_widths ends in {settings.compressor_widths[-1]}, but"
             f" model.embedding_width is {settings.embedding_width}: make them equal"
         )
-    if settings.images == "behavior" and not settings.query_fields:
+    attends = settings.aggregator in ("attentive", "multi_query")
+    if attends and settings.images == "behavior" and not settings.query_fields:
         raise ConfigError(
             "model.images='behavior' with model.query_fields=(): attention over behaviors has no"
             f" query; name ID fields of the impression, of {', '.join(names)}"
         )
+    if settings.basic_net == "din" and not log.fields_of("behavior"):
+        raise ConfigError(
+            f"model.basic_net='din' on log {log.name!r}, whose behaviors have no ID fields: DIN"
+            " attends to them; use 'embedding_mlp' or 'lr', or add fields of level 'behavior'"
+        )
     net = NetSpec(
         user_fields=len(log.fields_of("user")),
         impression_fields=len(names),
-        behavior_ids=bool(log.fields_of("behavior")),
+        behavior_targets=FieldStack(log).behavior_targets,
         query_fields=tuple(names.index(name) for name in settings.query_fields),
         embedding_width=settings.embedding_width,
         images=settings.images,
         contents=tuple(log.contents),
+        stage=settings.stage,
+        aggregator=settings.aggregator,
         attention_widths=settings.attention_widths,
         interaction=settings.interaction,
         normalizer=settings.normalizer,
         match=settings.match,
         attention_chunk=settings.attention_chunk,
+        concat_behaviors=settings.concat_behaviors,
+        basic_net=settings.basic_net,
         head_widths=settings.head_widths,
+        din_widths=settings.din_widths,
+        din_interaction=settings.din_interaction,
+        din_normalizer=settings.din_normalizer,
+        din_activation=settings.din_activation,
+        tower_widths=settings.tower_widths,
     )
     compressor = CompressorSpec(
         widths=settings.compressor_widths,
@@ -160,15 +178,31 @@ def new_model(job: Job, *, from_scratch: bool = True) -> tuple[Model, Params]:
     return build_model(job.spec, job.config.train.seed, directions)
 
 
-def optimizers(config: OptimizerConfig, steps: int) -> Optimizers:
-    """Adam for dense parameters, row-sparse Adam for ID rows, with their schedules."""
-    schedule = _schedule(config, steps)
+def optimizers(config: OptimizerConfig, source: BatchSource) -> Optimizers:
+    """Adam for dense parameters, row-sparse Adam for ID rows, with their schedules.
+
+    Args:
+      config: their settings.
+      source: the batches of the run; schedules span all of them.
+    """
+    schedule = _schedule(config, len(source))
     dense = functools.partial(optax.adam, b1=config.b1, b2=config.b2, eps=config.eps)
     return Optimizers(
         embedders=dense(schedule(config.compressor_learning_rate or config.learning_rate)),
         net=dense(schedule(config.learning_rate)),
-        rows=RowAdam(config.b1, config.b2, config.eps),
+        rows=_row_optimizer(config, source),
         row_schedule=schedule(config.id_learning_rate or config.learning_rate),
+    )
+
+
+def _row_optimizer(config: OptimizerConfig, source: BatchSource) -> RowOptimizer:
+    adam = RowAdam(config.b1, config.b2, config.eps)
+    if not config.id_regularization:
+        return adam
+    layout = RowLayout(source.stack.n_keys)
+    row_of_key = layout.row(np.arange(source.stack.n_keys))
+    return frequency_decay(
+        adam, config.id_regularization, row_of_key, key_counts(source), layout.n_rows
     )
 
 
@@ -179,7 +213,7 @@ def _schedule(config: OptimizerConfig, steps: int) -> Callable[[float], optax.Sc
 
 
 def initial_state(
-    job: Job, params: Params, moves: Optimizers, connection: Connection
+    job: Job, model: Model, params: Params, moves: Optimizers, connection: Connection
 ) -> TrainState:
     """The state that a run starts from, laid out on the devices."""
     settings, roles = job.config.model, job.roles
@@ -193,6 +227,7 @@ def initial_state(
         dense_optimizer=moves.init(params),
         ids=moves.rows.init(rows),
         errors=first_errors(connection.exchanges, roles, job.config.exchange.feedback_rows, width),
+        moments=model.first_moments,
     )
     return lay_out_state(state, roles, connection.exchanges)
 

@@ -56,7 +56,7 @@ class Samples:
     """What workers get of a batch.
 
     Attributes:
-      user_slot_GF, impression_slot_BF, behavior_slot_GL: slots of ID rows.
+      user_slot_GF, impression_slot_BF, behavior_slot_GLF: slots of ID rows.
       ad_slot_B, behavior_content_slot_GL: slots of vectors, by content.
       behavior_mask_GL: True where there is a behavior.
       group_B: group of each impression, counted on its device.
@@ -67,7 +67,7 @@ class Samples:
 
     user_slot_GF: Leaf
     impression_slot_BF: Leaf
-    behavior_slot_GL: Leaf
+    behavior_slot_GLF: Leaf
     ad_slot_B: dict[str, Leaf]
     behavior_content_slot_GL: dict[str, Leaf]
     behavior_mask_GL: Leaf

@@ -77,7 +77,7 @@ def _bounds(
     inputs: tuple[ContentInput, ...],
     distinct: bool,
 ) -> Capacities:
-    id_places = keys.user_AGF.size + keys.impression_ABF.size + keys.behavior_AGL.size
+    id_places = keys.user_AGF.size + keys.impression_ABF.size + keys.behavior_AGLF.size
     places = dict.fromkeys((seen.model for seen in inputs), 0)
     for seen in inputs:
         of_side = keys.ad_AB if seen.side == "ad" else keys.behavior_content_AGL

@@ -15,7 +15,7 @@ from dicm_jax.data.batches import BatchSource
 from dicm_jax.training.capacity import Room, measured_room
 from dicm_jax.training.dedicated import dedicated_predict_step, dedicated_train_step
 from dicm_jax.training.feed import Plan, own_requesters
-from dicm_jax.training.model import Model
+from dicm_jax.training.model import Model, Read, click_probability
 from dicm_jax.training.planning import HostRows, Layouts, Planner
 from dicm_jax.training.servers import Exchanges
 from dicm_jax.training.step import (
@@ -60,10 +60,10 @@ class Connection:
         make = colocated_train_step if self.roles.colocated else dedicated_train_step
         return make(model, optimizers, self.exchanges, self.roles)
 
-    def predict_step(self, model: Model) -> PredictStep:
-        """The prediction step for the placement."""
+    def predict_step(self, model: Model, read: Read = click_probability) -> PredictStep:
+        """The prediction step for the placement: what `read` says of each impression."""
         make = colocated_predict_step if self.roles.colocated else dedicated_predict_step
-        return make(model, self.exchanges, self.roles)
+        return make(model, self.exchanges, self.roles, read)
 
 
 def connect(

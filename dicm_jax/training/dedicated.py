@@ -33,7 +33,7 @@ from dicm_jax.ams.order import after
 from dicm_jax.ams.plan import Request
 from dicm_jax.training import servers, workers
 from dicm_jax.training.batch import Batch, Samples, ServerBatch
-from dicm_jax.training.model import Model
+from dicm_jax.training.model import Model, Pulled, Read, click_probability
 from dicm_jax.training.servers import Exchanges, Lists, Tables
 from dicm_jax.training.state import Params, TrainState
 from dicm_jax.training.step import (
@@ -41,7 +41,6 @@ from dicm_jax.training.step import (
     PredictStep,
     StepReport,
     TrainStep,
-    probabilities,
 )
 
 ON_WORKERS = TABLE_SPEC
@@ -85,9 +84,10 @@ def dedicated_train_step(
         embedders = state.params.embedders, state.dense_optimizer.embedders
         at_home, at_work = (embedders, ({}, None)) if at_servers else (({}, None), embedders)
         written, kept = answer(state.ids["row"], at_home[0], tables, batch.servers)
-        at_work, net, errors, written, report = work(
+        at_work, net, moments, errors, written, report = work(
             at_work,
             (state.params.net, state.dense_optimizer.net),
+            state.moments,
             state.errors,
             hand_over(written, to_workers),
             batch.samples,
@@ -105,26 +105,35 @@ def dedicated_train_step(
         )
         embedders = at_home if at_servers else at_work
         after_step = TrainState(
-            step, Params(embedders[0], net[0]), Params(embedders[1], net[1]), ids, errors
+            step,
+            Params(embedders[0], net[0]),
+            Params(embedders[1], net[1]),
+            ids,
+            errors,
+            moments,
         )
         return after_step, StepReport(report, *seen)
 
     return step
 
 
-def dedicated_predict_step(model: Model, exchanges: Exchanges, roles: Roles) -> PredictStep:
-    """The forward pass on two meshes: click probability of each impression of a batch."""
+def dedicated_predict_step(
+    model: Model, exchanges: Exchanges, roles: Roles, read: Read = click_probability
+) -> PredictStep:
+    """The forward pass on two meshes: what `read` says of each impression of a batch."""
     answer = _answer(exchanges, roles)
 
     def predict_at_work(
         embedders: dict[str, Any],
         net: dict[str, Any],
+        moments: dict[str, Any],
         written: Lists,
         batch: Batch,
-    ) -> Array:
+    ) -> Any:
         pulled = _read(written, exchanges)
         embedded = workers.embed(exchanges, embedders, pulled.content, batch.lists, batch.rows)
-        return probabilities(model, net, pulled.ids_KE, embedded.vectors, batch)
+        given = Pulled(net, moments, pulled.ids_KE, embedded.vectors, batch.samples)
+        return model.apply(read, given)
 
     batch_spec: Any = Batch
     predict = _program(
@@ -133,13 +142,14 @@ def dedicated_predict_step(model: Model, exchanges: Exchanges, roles: Roles) -> 
         (
             REPLICATED_SPEC,
             REPLICATED_SPEC,
+            REPLICATED_SPEC,
             ON_WORKERS,
             batch_spec(None, BATCH_SPEC, ON_WORKERS, ON_WORKERS),
         ),
         BATCH_SPEC,
     )
 
-    def step(state: TrainState, tables: Tables, batch: Batch) -> Array:
+    def step(state: TrainState, tables: Tables, batch: Batch) -> Any:
         embedders = state.params.embedders
         at_servers = exchanges.strategy.at_servers
         written, _ = answer(
@@ -149,6 +159,7 @@ def dedicated_predict_step(model: Model, exchanges: Exchanges, roles: Roles) -> 
         return predict(
             {} if at_servers else embedders,
             state.params.net,
+            state.moments,
             hand_over(written, roles.lists_on_workers),
             for_workers,
         )
@@ -185,6 +196,7 @@ def _work(model: Model, optimizers: Optimizers, exchanges: Exchanges, roles: Rol
     def work(
         embedding: tuple[dict[str, Any], Any],
         net: tuple[Any, Any],
+        moments: dict[str, Any],
         errors: dict[str, Errors],
         written: Lists,
         samples: Samples,
@@ -194,9 +206,8 @@ def _work(model: Model, optimizers: Optimizers, exchanges: Exchanges, roles: Rol
         total = lax.psum(jnp.sum(samples.weight_B), BOTH)
         pulled = _read(written, exchanges)
         embedded = workers.embed(exchanges, embedding[0], pulled.content, lists, rows)
-        found = workers.differentiate(
-            model, net[0], pulled.ids_KE, embedded.vectors, samples, total
-        )
+        given = Pulled(net[0], moments, pulled.ids_KE, embedded.vectors, samples)
+        found = workers.differentiate(model, given, total)
         sent, errors = workers.to_send(exchanges, found.pulled, lists, errors, sum_lists)
         g_embedders = workers.gradients_of_embedders(
             exchanges, embedding[0], pulled.content, rows, embedded, found.pulled.content
@@ -218,7 +229,8 @@ def _work(model: Model, optimizers: Optimizers, exchanges: Exchanges, roles: Rol
             total,
             *jax.tree.leaves(gradients),
         )
-        return embedding, net, errors, _written_gradients(sent, exchanges), report
+        written = _written_gradients(sent, exchanges)
+        return embedding, net, found.moments, errors, written, report
 
     everywhere = replicated(roles.workers)
     return _program(
@@ -227,15 +239,24 @@ def _work(model: Model, optimizers: Optimizers, exchanges: Exchanges, roles: Rol
         (
             REPLICATED_SPEC,
             REPLICATED_SPEC,
+            REPLICATED_SPEC,
             ON_WORKERS,
             ON_WORKERS,
             BATCH_SPEC,
             ON_WORKERS,
             ON_WORKERS,
         ),
-        (REPLICATED_SPEC, REPLICATED_SPEC, ON_WORKERS, ON_WORKERS, REPLICATED_SPEC),
-        donate_argnums=(0, 1, 2),
+        (
+            REPLICATED_SPEC,
+            REPLICATED_SPEC,
+            REPLICATED_SPEC,
+            ON_WORKERS,
+            ON_WORKERS,
+            REPLICATED_SPEC,
+        ),
+        donate_argnums=(0, 1, 2, 3),
         out_shardings=(
+            everywhere,
             everywhere,
             everywhere,
             roles.lists_on_workers,

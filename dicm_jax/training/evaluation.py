@@ -5,6 +5,7 @@ Shape legend
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -15,44 +16,69 @@ from dicm_jax.metrics import Scores, score
 from dicm_jax.training import assemble
 from dicm_jax.training.assemble import Job
 from dicm_jax.training.feed import feed
-from dicm_jax.training.model import Model
+from dicm_jax.training.model import Model, Read, click_probability
 from dicm_jax.training.state import TrainState
 
-Predictor = Callable[[TrainState], np.ndarray]
-"""From a state to the click probability of every impression of a split, float32 ``[B]``, in the
-order of the log."""
+Reader = Callable[[TrainState], Any]
+"""From a state to arrays ``[B, ...]``, one entry for each impression in the order of the log."""
 
 
-def predictor(job: Job, split: str, model: Model) -> Predictor:
-    """The forward pass over the split called `split`, compiled once for all its states."""
-    source = assemble.evaluation_source(job.config, job.log, split)
+def predictor(job: Job, split: str, model: Model) -> Reader:
+    """The click probability of every impression of a split, float32 ``[B]``."""
+    return reader(job, job.log.split(split), model, click_probability)
+
+
+def reader(job: Job, impressions: GroupedImpressions, model: Model, read: Read) -> Reader:
+    """The forward pass over `impressions`, compiled once for all its states.
+
+    Args:
+      job: the run.
+      impressions: what is looked at.
+      model: of the run.
+      read: what is read off the network for each impression, a tree of arrays ``[B, ...]``.
+    """
+    source = assemble.evaluation_source(job.config, job.log, impressions)
     connection = job.connect(source, model)
-    predict = connection.predict_step(model)
+    step = connection.predict_step(model, read)
 
-    def predict_split(state: TrainState) -> np.ndarray:
-        probability_B = np.full(source.split.n_impressions, np.nan, np.float32)
+    def read_all(state: TrainState) -> Any:
+        collected: list[np.ndarray] = []
+        structure = None
         batches = feed(
             connection.plan, 0, len(source), prefetch=job.config.train.prefetch, roles=job.roles
         )
         for number, batch in enumerate(batches):
-            predicted_B = predict(state, job.tables, batch)
+            leaves, structure = jax.tree.flatten(step(state, job.tables, batch))
+            if not collected:
+                collected = [_nothing_yet(impressions.n_impressions, leaf) for leaf in leaves]
             place_B = source[number].impression_AB.reshape(-1)
-            for shard in predicted_B.addressable_shards:
-                mine_B = place_B[shard.index]
-                real_B = mine_B >= 0
-                probability_B[mine_B[real_B]] = np.asarray(shard.data)[real_B]
-        return _of_all_processes(probability_B)
+            for into, leaf in zip(collected, leaves, strict=True):
+                _put(into, leaf, place_B)
+        return jax.tree.unflatten(structure, [_of_all_processes(array) for array in collected])
 
-    return predict_split
+    return read_all
 
 
-def _of_all_processes(probability_B: np.ndarray) -> np.ndarray:
-    """Predictions of all processes together; each has those of its own devices, NaN elsewhere."""
+def _nothing_yet(impressions: int, leaf: jax.Array) -> np.ndarray:
+    return np.full((impressions, *leaf.shape[1:]), np.nan, np.float32)
+
+
+def _put(into: np.ndarray, leaf: jax.Array, place_B: np.ndarray) -> None:
+    """Copy what this process's devices say of impressions to their places; padding is left out."""
+    for shard in leaf.addressable_shards:
+        mine_B = place_B[shard.index[0]]
+        real_B = mine_B >= 0
+        into[mine_B[real_B]] = np.asarray(shard.data)[real_B]
+
+
+def _of_all_processes(own: np.ndarray) -> np.ndarray:
+    """What all processes read together; each has that of its own devices, NaN elsewhere."""
     if jax.process_count() == 1:
-        return probability_B
-    gathered_PB = multihost_utils.process_allgather(probability_B)
-    own_B = np.argmin(np.isnan(gathered_PB), axis=0)
-    return gathered_PB[own_B, np.arange(len(probability_B))]
+        return own
+    gathered_PB = multihost_utils.process_allgather(own)
+    missing_PB = np.isnan(gathered_PB.reshape(*gathered_PB.shape[:2], -1)).any(axis=-1)
+    owner_B = np.argmin(missing_PB, axis=0)
+    return gathered_PB[owner_B, np.arange(len(own))]
 
 
 def score_split(split: GroupedImpressions, probability_B: np.ndarray) -> Scores:

@@ -4,7 +4,7 @@ Networks are built with Flax NNX and taken apart once; steps work on plain trees
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -18,8 +18,11 @@ from dicm_jax.ams.embedding import Embedder
 from dicm_jax.ams.feature_table import ContentRows
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.nn.compressor import Compressor, OutputNorm, start_from_directions
-from dicm_jax.nn.dicm import DICM, NetSpec
+from dicm_jax.nn.dicm import DICM
+from dicm_jax.nn.dice import Moment, SumOver, training
 from dicm_jax.nn.inputs import Inputs, place
+from dicm_jax.nn.prerank import PreRank
+from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training.batch import ContentInput, Samples, Side
 from dicm_jax.training.state import Params
 
@@ -78,6 +81,36 @@ class ModelSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Pulled:
+    """What the workers' network is given for a batch, on one device.
+
+    Attributes:
+      params, moments: of the network.
+      ids_KE: pulled ID rows.
+      vectors: pulled vectors, by embedding model.
+      samples: what stands where.
+    """
+
+    params: dict[str, Any]
+    moments: dict[str, Any]
+    ids_KE: Float[Array, "K E"]
+    vectors: dict[str, Array]
+    samples: Samples
+
+
+Read = Callable[[Any, Inputs], Any]
+"""Reads something off a network for each impression of its inputs: probabilities, attention."""
+
+
+def click_probability(net: DICM | PreRank, inputs: Inputs) -> Float[Array, " B"]:
+    """``softmax(logits)[click]``."""
+    return jax.nn.softmax(net(inputs))[:, 1]
+
+
+NETS = {"rank": DICM, "prerank": PreRank}
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """Pure functions of a model.
 
@@ -85,26 +118,36 @@ class Model:
       embedders: the embedding models, by name.
       net: structure of the workers' network.
       spec: what it was made from.
+      first_moments: moving averages of the network's batch statistics at the start; empty where it
+        has none.
     """
 
     embedders: dict[str, Embedder]
     net: nnx.GraphDef
     spec: ModelSpec
+    first_moments: dict[str, Any] = dataclasses.field(default_factory=dict)
 
-    def logits(
-        self,
-        net_params: dict[str, Any],
-        ids_KE: Float[Array, "K E"],
-        vectors: dict[str, Array],
-        samples: Samples,
-    ) -> Float[Array, "B 2"]:
-        """Logits of (no click, click) from pulled rows and vectors."""
-        net = nnx.merge(self.net, net_params)
-        return net(self._inputs(net, ids_KE, vectors, samples))
+    def apply(self, read: Read, pulled: Pulled) -> Any:
+        """What `read` makes of the network and its inputs, with moving averages: prediction."""
+        net = nnx.merge(self.net, pulled.params, pulled.moments)
+        return read(net, self._inputs(net, pulled))
 
-    def _inputs(
-        self, net: DICM, ids_KE: Array, vectors: dict[str, Array], samples: Samples
-    ) -> Inputs:
+    def training_logits(
+        self, pulled: Pulled, sum_over: SumOver
+    ) -> tuple[Float[Array, "B 2"], dict[str, Any]]:
+        """Logits of (no click, click) with the statistics of this batch, and moved averages.
+
+        Args:
+          pulled: what the network is given.
+          sum_over: adds up what the devices of a batch found.
+        """
+        net = nnx.merge(self.net, pulled.params, pulled.moments)
+        training(net, sum_over)
+        logits_B2 = net(self._inputs(net, pulled))
+        return logits_B2, nnx.to_pure_dict(nnx.state(net, Moment))
+
+    def _inputs(self, net: DICM | PreRank, pulled: Pulled) -> Inputs:
+        ids_KE, vectors, samples = pulled.ids_KE, pulled.vectors, pulled.samples
         ad_BE, behavior_GLE = {}, {}
         for seen in self.spec.inputs:
             name, view = seen.content, net.views[seen.content]
@@ -117,11 +160,12 @@ class Model:
         return Inputs(
             user_GFE=place(ids_KE, samples.user_slot_GF),
             impression_BFE=place(ids_KE, samples.impression_slot_BF),
-            behavior_id_GLE=place(ids_KE, samples.behavior_slot_GL),
+            behavior_ids_GLK=_side_by_side(place(ids_KE, samples.behavior_slot_GLF)),
             ad_BE=ad_BE,
             behavior_GLE=behavior_GLE,
             behavior_mask_GL=samples.behavior_mask_GL,
             group_B=samples.group_B,
+            there_B=samples.weight_B > 0,
         )
 
 
@@ -156,9 +200,10 @@ def build_model(
         graph, params = nnx.split(compressor, nnx.Param)
         made[name] = _embedder(graph, spec.compressor.widths)
         embedders[name] = nnx.to_pure_dict(params)
-    net = DICM(spec.net, rngs=nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0)))
-    graph, params = nnx.split(net, nnx.Param)
-    return Model(made, graph, spec), Params(embedders, nnx.to_pure_dict(params))
+    rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(seed), 0))
+    graph, params, moments = nnx.split(NETS[spec.net.stage](spec.net, rngs=rngs), nnx.Param, Moment)
+    model = Model(made, graph, spec, nnx.to_pure_dict(moments))
+    return model, Params(embedders, nnx.to_pure_dict(params))
 
 
 def click_loss(
@@ -168,6 +213,10 @@ def click_loss(
     log_p_B2 = jax.nn.log_softmax(logits_B2)
     picked_B = jnp.take_along_axis(log_p_B2, label_B[:, None], axis=1)[:, 0]
     return -jnp.sum(weight_B * picked_B)
+
+
+def _side_by_side(behavior_GLFE: Array) -> Array:
+    return behavior_GLFE.reshape(*behavior_GLFE.shape[:2], -1)
 
 
 def _embedder(graph: nnx.GraphDef, widths: Sequence[int]) -> Embedder:

@@ -116,7 +116,7 @@ class Planner:
             {
                 "user": lanes.user_AGF,
                 "impression": lanes.impression_ABF,
-                "behavior": lanes.behavior_AGL,
+                "behavior": lanes.behavior_AGLF,
             },
             lambda flat: plan(flat, self.layouts.ids, self.capacities.ids, distinct=self.distinct),
         )
@@ -205,7 +205,7 @@ def _samples(
     return Samples(
         user_slot_GF=flat(id_slots["user"]),
         impression_slot_BF=flat(id_slots["impression"]),
-        behavior_slot_GL=flat(id_slots["behavior"]),
+        behavior_slot_GLF=flat(id_slots["behavior"]),
         ad_slot_B=slots_of("ad"),
         behavior_content_slot_GL=slots_of("behavior"),
         behavior_mask_GL=flat(keys.mask_AGL),

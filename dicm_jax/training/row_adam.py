@@ -12,12 +12,26 @@ Shape legend
 """
 
 import dataclasses
+from typing import Protocol, runtime_checkable
 
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from dicm_jax.ams.id_table import Table, UpdateRows
+
+
+@runtime_checkable
+class RowOptimizer(Protocol):
+    """Moves the rows that a batch touches."""
+
+    def init(self, row_VE: Float[Array, "V E"]) -> Table:
+        """A table of the given rows, with what is kept for each."""
+        ...
+
+    def at(self, step: Int[Array, ""], learning_rate: ArrayLike) -> UpdateRows:
+        """The update of touched rows at step `step` (0 for the first)."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

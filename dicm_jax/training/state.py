@@ -43,6 +43,7 @@ class TrainState:
       ids: the ID table, with what the row-sparse optimiser keeps for each row.
       errors: what rounding owes to the gradients of rows, by the name of their list; empty where
         gradients travel exactly.
+      moments: moving averages of the network's batch statistics; empty where it has none.
     """
 
     step: Int[Array, ""]
@@ -50,6 +51,7 @@ class TrainState:
     dense_optimizer: Params
     ids: Table
     errors: dict[str, Errors]
+    moments: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 StateOf: Any = TrainState
@@ -79,4 +81,5 @@ def state_shardings(state: TrainState, roles: Roles, *, embed_at_servers: bool) 
         ),
         ids=same(state.ids, table_sharding(roles.servers)),
         errors=same(state.errors, roles.lists_on_workers),
+        moments=same(state.moments, on_workers),
     )

@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from dicm_jax.ams.mesh import BATCH_SPEC, BOTH, REPLICATED_SPEC, TABLE_SPEC, Roles
 from dicm_jax.ams.order import after
 from dicm_jax.training import servers, workers
 from dicm_jax.training.batch import Batch
-from dicm_jax.training.model import Model
-from dicm_jax.training.row_adam import RowAdam
+from dicm_jax.training.model import Model, Pulled, Read, click_probability
+from dicm_jax.training.row_adam import RowOptimizer
 from dicm_jax.training.servers import Exchanges, Tables, Traffic
 from dicm_jax.training.state import Params, ParamsOf, StateOf, TrainState, state_shardings
 from dicm_jax.training.workers import WorkerReport
@@ -43,7 +43,7 @@ class Optimizers:
 
     embedders: optax.GradientTransformation
     net: optax.GradientTransformation
-    rows: RowAdam
+    rows: RowOptimizer
     row_schedule: optax.Schedule
 
     def init(self, params: Params) -> Params:
@@ -71,7 +71,8 @@ class StepReport:
 
 
 TrainStep = Callable[[TrainState, Tables, Batch], tuple[TrainState, StepReport]]
-PredictStep = Callable[[TrainState, Tables, Batch], Float[Array, " B"]]
+PredictStep = Callable[[TrainState, Tables, Batch], Any]
+"""Arrays ``[B, ...]``: click probabilities, or whatever else is read off the network."""
 
 STATE_SPEC = StateOf(
     step=REPLICATED_SPEC,
@@ -79,6 +80,7 @@ STATE_SPEC = StateOf(
     dense_optimizer=REPLICATED_SPEC,
     ids=TABLE_SPEC,
     errors=BATCH_SPEC,
+    moments=REPLICATED_SPEC,
 )
 
 
@@ -98,9 +100,8 @@ def colocated_train_step(
         embedded = workers.embed(
             exchanges, params.embedders, pulled.content, batch.lists, batch.rows
         )
-        found = workers.differentiate(
-            model, params.net, pulled.ids_KE, embedded.vectors, samples, total
-        )
+        given = Pulled(params.net, state.moments, pulled.ids_KE, embedded.vectors, samples)
+        found = workers.differentiate(model, given, total)
         sent, errors = workers.to_send(
             exchanges, found.pulled, batch.lists, state.errors, sum_lists=lambda lists: lists
         )
@@ -147,6 +148,7 @@ def colocated_train_step(
             Params(embedders_kept, net_kept),
             ids,
             errors,
+            found.moments,
         )
         return after_step, StepReport(seen, {}, traffic, rounds)
 
@@ -166,16 +168,18 @@ def _as_they_come(roles: Roles, exchanges: Exchanges) -> Any:
     Said to jit once more, which else spells the same sharding differently from the state that came
     in, and traces the second step anew.
     """
-    marker = StateOf(0, ParamsOf(0, 0), ParamsOf(0, 0), 0, 0)  # one leaf for each part of a state
+    marker = StateOf(0, ParamsOf(0, 0), ParamsOf(0, 0), 0, 0, 0)  # one leaf for each part of a state
     everywhere = jax.NamedSharding(roles.servers, REPLICATED_SPEC)
     at_servers = exchanges.strategy.at_servers
     return state_shardings(marker, roles, embed_at_servers=at_servers), everywhere
 
 
-def colocated_predict_step(model: Model, exchanges: Exchanges, roles: Roles) -> PredictStep:
-    """The jitted forward pass: click probability of each impression of a batch."""
+def colocated_predict_step(
+    model: Model, exchanges: Exchanges, roles: Roles, read: Read = click_probability
+) -> PredictStep:
+    """The jitted forward pass: what `read` says of each impression of a batch."""
 
-    def predict(state: TrainState, tables: Tables, batch: Batch) -> Array:
+    def predict(state: TrainState, tables: Tables, batch: Batch) -> Any:
         params = state.params
         pulled, _ = servers.pull(
             exchanges, state.ids["row"], params.embedders, tables, batch.servers, state.step
@@ -183,7 +187,9 @@ def colocated_predict_step(model: Model, exchanges: Exchanges, roles: Roles) -> 
         embedded = workers.embed(
             exchanges, params.embedders, pulled.content, batch.lists, batch.rows
         )
-        return probabilities(model, params.net, pulled.ids_KE, embedded.vectors, batch)
+        given = Pulled(params.net, state.moments, pulled.ids_KE, embedded.vectors, batch.samples)
+        with jax.named_scope("worker"):
+            return model.apply(read, given)
 
     return jax.jit(
         jax.shard_map(
@@ -194,11 +200,3 @@ def colocated_predict_step(model: Model, exchanges: Exchanges, roles: Roles) -> 
             check_vma=False,
         )
     )
-
-
-def probabilities(
-    model: Model, net_params: Any, ids_KE: Array, vectors: dict[str, Array], batch: Batch
-) -> Float[Array, " B"]:
-    """Click probability of each impression, from pulled rows and vectors."""
-    with jax.named_scope("worker"):
-        return jax.nn.softmax(model.logits(net_params, ids_KE, vectors, batch.samples))[:, 1]

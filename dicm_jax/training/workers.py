@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
 from dicm_jax.ams.feature_table import FeatureTable
 from dicm_jax.ams.feedback import Errors, correct
@@ -24,7 +24,7 @@ from dicm_jax.ams.order import after
 from dicm_jax.ams.plan import Request
 from dicm_jax.ams.strategy import Kept
 from dicm_jax.training.batch import IDS, Samples
-from dicm_jax.training.model import Model, click_loss
+from dicm_jax.training.model import Model, Pulled, click_loss
 from dicm_jax.training.servers import Exchanges, Lists
 from dicm_jax.training.state import Params
 
@@ -86,32 +86,37 @@ class Gradients:
       loss: its share of the loss.
       net: its share of the gradient of the network.
       pulled: gradients of the ID rows and vectors of its lists.
+      moments: moving averages of the network's batch statistics after this batch.
     """
 
     loss: Array
     net: Any
     pulled: Lists
+    moments: dict[str, Any]
 
 
 def differentiate(
     model: Model,
-    net_params: Any,
-    ids_KE: Float[Array, "K E"],
-    vectors: dict[str, Array],
-    samples: Samples,
+    pulled: Pulled,
     total: Array,
 ) -> Gradients:
-    """Loss of this worker's samples, as a share of `total` impressions, and its gradients."""
+    """Loss of this worker's samples, as a share of `total` impressions, and its gradients.
 
-    def loss_of(net_params: Any, ids_KE: Array, vectors: dict[str, Array]) -> Array:
-        logits_B2 = model.logits(net_params, ids_KE, vectors, samples)
-        return click_loss(logits_B2, samples.label_B, samples.weight_B) / total
+    Batch statistics, where the network has any, are those of all devices; what one device's samples
+    do to another's through them is part of the gradient.
+    """
+    samples = pulled.samples
+
+    def loss_of(params: Any, ids_KE: Array, vectors: dict[str, Array]) -> tuple[Array, Any]:
+        given = dataclasses.replace(pulled, params=params, ids_KE=ids_KE, vectors=vectors)
+        logits_B2, moments = model.training_logits(given, lambda x: lax.psum(x, BOTH))
+        return click_loss(logits_B2, samples.label_B, samples.weight_B) / total, moments
 
     with jax.named_scope("worker"):
-        loss, (net, ids_KE, vectors) = jax.value_and_grad(loss_of, argnums=(0, 1, 2))(
-            net_params, ids_KE, vectors
-        )
-    return Gradients(loss, net, Lists(ids_KE, vectors))
+        (loss, moments), (net, ids_KE, vectors) = jax.value_and_grad(
+            loss_of, argnums=(0, 1, 2), has_aux=True
+        )(pulled.params, pulled.ids_KE, pulled.vectors)
+    return Gradients(loss, net, Lists(ids_KE, vectors), moments)
 
 
 def gradients_of_embedders(

@@ -12,7 +12,7 @@ from benchmarks._step_model import H100, H200, PAPER_HOURS, TPU_V5E, Counts, Wid
 from dicm_jax.ams.feature_table import ContentRows
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.nn.compressor import Compressor
-from dicm_jax.nn.dicm import NetSpec
+from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training.model import CompressorSpec, ModelSpec, build_model
 
 UNIQUE = (327_680.0, 1.4e6)
@@ -20,7 +20,7 @@ COUNTS = Counts(1e12, 1e11, 1e9, 1e7, 32, 1e7, 0.0, all_to_alls=12, others=3)
 
 
 def test_dense_parameters_are_those_of_the_model():
-    spec = ModelSpec(NetSpec(2, 25, True, (1,)), CompressorSpec(), {IMAGE: 4096})
+    spec = ModelSpec(NetSpec(2, 25, (0,), (1,)), CompressorSpec(), {IMAGE: 4096})
     params = jax.eval_shape(lambda: build_model(spec, seed=0)[1])
     built = sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(params))
     missing_vectors = 2 * 12

@@ -68,10 +68,10 @@ def test_batches_have_the_shape_asked_for_and_are_full_before_the_last(shape):
         assert batch.label_AB.shape == (shape.lanes, shape.impressions)
         assert batch.user_AGF.shape == (shape.lanes, shape.groups, 2)
         assert batch.impression_ABF.shape == (shape.lanes, shape.impressions, 3)
-        assert batch.behavior_AGL.shape == (shape.lanes, shape.groups, shape.behaviors)
+        assert batch.behavior_AGLF.shape == (shape.lanes, shape.groups, shape.behaviors, 2)
     for batch in batched[:-1]:
         assert (batch.weight_AB.sum(axis=1) > 0).all()
-    for name in ("user_AGF", "impression_ABF", "behavior_AGL", "group_AB"):
+    for name in ("user_AGF", "impression_ABF", "behavior_AGLF", "group_AB"):
         assert {getattr(batch, name).dtype for batch in batched} == {np.dtype(np.int32)}
     assert {batch.ad_AB[IMAGE].dtype for batch in batched} == {np.dtype(np.int32)}
     assert {batch.behavior_content_AGL[IMAGE].dtype for batch in batched} == {np.dtype(np.int32)}
@@ -97,7 +97,7 @@ def expected_cell(stack: FieldStack, impression: int) -> dict[str, Any]:
             start["position"] + train.context_ids_BF[impression, 0],
         ],
         "ad_image": log.items.image_N[item],
-        "behavior_ids": start["image"] + log.items.ids_NF[behaviors, 0],
+        "behavior_ids": log.items.ids_NF[behaviors] + [start["image"], start["category"]],
         "behavior_images": log.items.image_N[behaviors],
         "label": train.click_B[impression],
     }
@@ -117,7 +117,7 @@ def test_each_cell_holds_what_a_direct_look_up_finds(shape):
             assert batch.weight_AB[a, b] == 1
             newest = slice(-shape.behaviors, None)
             for name, keys_AGL in [
-                ("behavior_ids", batch.behavior_AGL),
+                ("behavior_ids", batch.behavior_AGLF),
                 ("behavior_images", batch.behavior_content_AGL[IMAGE]),
             ]:
                 keys = expected[name][newest]
@@ -162,7 +162,7 @@ def test_what_is_not_an_impression_is_padding_throughout(shape):
             real = set(np.flatnonzero(batch.user_AGF[a, :, 0] != PADDING).tolist())
             assert used == real
             unused = sorted(set(range(shape.groups)) - used)
-            assert (batch.behavior_AGL[a, unused] == PADDING).all()
+            assert (batch.behavior_AGLF[a, unused] == PADDING).all()
             assert (batch.behavior_content_AGL[IMAGE][a, unused] == PADDING).all()
 
 
@@ -248,9 +248,9 @@ def test_vocabularies_are_stacked_without_overlap_and_shared_by_name():
 
 def test_without_a_behavior_field_behaviors_have_no_id_keys():
     log = small_world.log()
-    log = dataclasses.replace(log, fields=log.fields[:-1])
+    log = dataclasses.replace(log, fields=log.fields[:-2])
     batch = BatchSource(log, log.train, SHAPES[0])[0]
-    assert (batch.behavior_AGL == PADDING).all()
+    assert batch.behavior_AGLF.shape[3] == 0
     assert (batch.behavior_content_AGL[IMAGE] != PADDING).any()
 
 
@@ -262,7 +262,7 @@ def test_a_split_without_any_behaviors():
         behavior_item_H=np.empty(0, np.int32),
     )
     batch = BatchSource(small_world.log(), nobody, SHAPES[0])[0]
-    assert (batch.behavior_AGL == PADDING).all()
+    assert (batch.behavior_AGLF == PADDING).all()
     assert (batch.behavior_content_AGL[IMAGE] == PADDING).all()
     assert batch.weight_AB.any()
 

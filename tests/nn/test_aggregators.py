@@ -13,20 +13,24 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from dicm_jax.nn.activation_unit import ActivationUnit
 from dicm_jax.nn.aggregators import AttentivePooling, MultiQueryAttentivePooling, sum_pooling
 from tests import numpy_model
 
 G, B, L, E, Q = 3, 8, 6, 5, 5
-KINDS = [(i, n) for i in ("concat", "product") for n in ("none", "softmax")]
+KINDS = [(i, n) for i in ("concat", "product", "outer") for n in ("none", "softmax")]
 
 every_kind = pytest.mark.parametrize(("interaction", "normalizer"), KINDS)
 
 
+def new_pooling(query_width: int, interaction: Any, normalizer: Any) -> AttentivePooling:
+    unit = ActivationUnit(E, query_width, (7, 4), interaction=interaction, rngs=nnx.Rngs(0))
+    return AttentivePooling(unit, normalizer)
+
+
 def pooling(interaction: Any = "concat", normalizer: Any = "none") -> AttentivePooling:
     """Attentive pooling with parameters that are all away from their start."""
-    module = AttentivePooling(
-        E, Q, (7, 4), interaction=interaction, normalizer=normalizer, rngs=nnx.Rngs(0)
-    )
+    module = new_pooling(Q, interaction, normalizer)
     graph, params = nnx.split(module, nnx.Param)
     return nnx.merge(graph, numpy_model.moved(params, by=0.3))
 
@@ -54,7 +58,7 @@ def inputs() -> dict[str, Any]:
 def test_equals_numpy_with_behavior_and_query_joined(inputs, interaction, normalizer):
     module = pooling(interaction, normalizer)
     params = params_of(module)["unit"]
-    assert ("product_EH" in params) == (interaction == "product")
+    assert ("interaction_XH" in params) == (interaction != "concat")
     expected_BE = np.stack(
         [
             numpy_model.attentive(
@@ -157,7 +161,8 @@ def test_the_product_lets_a_query_change_the_order_of_weights(inputs):
         for activation in unit.activations:
             activation.slope[...] = jnp.ones_like(activation.slope[...])
         group_B = jnp.zeros(B, jnp.int32)
-        weight_BL = unit(inputs["behavior_GLE"], inputs["query_BQ"], group_B)
+        there_BL = jnp.ones((B, L), bool)
+        weight_BL = unit(inputs["behavior_GLE"], there_BL, inputs["query_BQ"], group_B)
         orders[interaction] = {tuple(order) for order in np.argsort(weight_BL, axis=1).tolist()}
     assert len(orders["concat"]) == 1
     assert len(orders["product"]) > 1
@@ -187,10 +192,8 @@ def test_grouped_equals_flat_in_value_and_gradient(inputs):
 
 
 def test_several_queries_pool_side_by_side_with_weights_of_their_own(inputs):
-    """A query of another width cannot be multiplied with a behavior: it is joined only."""
-    module = MultiQueryAttentivePooling(
-        E, [E, 2 * E], (7, 4), interaction="product", normalizer="none", rngs=nnx.Rngs(0)
-    )
+    poolings = [new_pooling(E, "product", "none"), new_pooling(2 * E, "concat", "softmax")]
+    module = MultiQueryAttentivePooling(poolings, E)
     wide_BQ = jax.random.normal(jax.random.key(9), (B, 2 * E))
     rest = (inputs["behavior_GLE"], inputs["mask_GL"])
     queries = [inputs["query_BQ"], wide_BQ]
@@ -199,5 +202,3 @@ def test_several_queries_pool_side_by_side_with_weights_of_their_own(inputs):
     for i, query_BQ in enumerate(queries):
         alone_BE = module.poolings[i](*rest, query_BQ, inputs["group_B"])
         np.testing.assert_array_equal(pooled_BX[:, i * E : (i + 1) * E], alone_BE)
-    assert module.poolings[0].unit.product_EH is not None
-    assert module.poolings[1].unit.product_EH is None

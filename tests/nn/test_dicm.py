@@ -15,8 +15,9 @@ import pytest
 from flax import nnx
 
 from dicm_jax.ams.keys import IMAGE
-from dicm_jax.nn.dicm import DICM, NetSpec
+from dicm_jax.nn.dicm import DICM
 from dicm_jax.nn.inputs import Inputs, place
+from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training.model import CompressorSpec, ModelSpec, click_loss
 from tests import numpy_model
 
@@ -26,7 +27,7 @@ BOTH = {"contents": CONTENTS}
 SPEC = NetSpec(
     user_fields=2,
     impression_fields=3,
-    behavior_ids=True,
+    behavior_targets=(0, 2),
     query_fields=(0, 2),
     embedding_width=E,
     attention_widths=(6, 4),
@@ -37,7 +38,21 @@ CHANGES: list[dict[str, Any]] = [
     {"images": "ad"},
     {"images": "behavior"},
     {"images": "none"},
-    {"behavior_ids": False},
+    {"behavior_targets": ()},
+    {"aggregator": "attentive"},
+    {"aggregator": "attentive", "interaction": "outer"},
+    {"aggregator": "sum"},
+    {"aggregator": "sum", "match": True},
+    {"aggregator": "max"},
+    {"aggregator": "concat", "concat_behaviors": 3},
+    {"aggregator": "concat", "concat_behaviors": 9},
+    {"basic_net": "lr"},
+    {"basic_net": "lr", "images": "none"},
+    {"basic_net": "din", "din_activation": "prelu", "images": "none"},
+    {"basic_net": "din", "din_activation": "prelu", "din_widths": (5, 3)},
+    {"basic_net": "din", "din_activation": "prelu", "din_normalizer": "softmax"},
+    {"basic_net": "din", "din_activation": "prelu", "din_interaction": "outer"},
+    {"basic_net": "din", "din_activation": "prelu", "din_interaction": "concat"},
     {"query_fields": (1,), "interaction": "product"},
     {"normalizer": "softmax"},
     {"match": True},
@@ -57,11 +72,12 @@ def inputs() -> Inputs:
     return Inputs(
         user_GFE=normal(G, 2, E),
         impression_BFE=normal(B, 3, E),
-        behavior_id_GLE=normal(G, L, E),
+        behavior_ids_GLK=jnp.where(mask_GL[..., None], normal(G, L, 2 * E), 0.0),
         ad_BE={content: normal(B, E) for content in CONTENTS},
         behavior_GLE={content: normal(G, L, E) for content in CONTENTS},
         behavior_mask_GL=jnp.asarray(mask_GL),
         group_B=jnp.array([0, 1, 2, 2, 1, 0, 0], jnp.int32),
+        there_B=jnp.ones(B, bool),
     )
 
 
@@ -74,16 +90,19 @@ def split(spec: NetSpec) -> tuple[Any, Any]:
 def test_logits_equal_numpy(changes):
     spec = dataclasses.replace(SPEC, **changes)
     graph, params = split(spec)
-    logits_B2 = jax.jit(lambda params, x: nnx.merge(graph, params)(x))(params, inputs())
+    given = inputs()
+    if not spec.behavior_targets:
+        given = dataclasses.replace(given, behavior_ids_GLK=jnp.zeros((G, L, 0)))
+    logits_B2 = jax.jit(lambda params, x: nnx.merge(graph, params)(x))(params, given)
     assert logits_B2.shape == (B, 2)
-    wide = numpy_model.in_float64(inputs())
+    wide = numpy_model.in_float64(given)
     mask_GL = np.asarray(inputs().behavior_mask_GL)
     model = ModelSpec(spec, CompressorSpec(), {})
     for b, g in enumerate(np.asarray(inputs().group_B)):
         sample = {
             "user": wide.user_GFE[g],
             "impression": wide.impression_BFE[b],
-            "behavior_ids": wide.behavior_id_GLE[g][mask_GL[g]],
+            "behavior_ids": wide.behavior_ids_GLK[g][mask_GL[g]],
             "ad": {name: of_BE[b] for name, of_BE in wide.ad_BE.items()},
             "behaviors": {name: x[g][mask_GL[g]] for name, x in wide.behavior_GLE.items()},
         }
@@ -94,7 +113,7 @@ def test_logits_equal_numpy(changes):
 def gradients(spec: NetSpec) -> Inputs:
     """Gradient of the loss with respect to every float input of the network."""
     graph, params = split(spec)
-    floats = ("user_GFE", "impression_BFE", "behavior_id_GLE", "ad_BE", "behavior_GLE")
+    floats = ("user_GFE", "impression_BFE", "behavior_ids_GLK", "ad_BE", "behavior_GLE")
     label_B = jnp.arange(B, dtype=jnp.int32) % 2
 
     def loss(values):
@@ -113,7 +132,7 @@ def test_only_the_images_that_a_model_sees_get_a_gradient(images, seen):
     g = gradients(dataclasses.replace(SPEC, images=images))
     seen_now = bool(jnp.any(g.ad_BE[IMAGE])), bool(jnp.any(g.behavior_GLE[IMAGE]))
     assert seen_now == tuple(seen)
-    assert bool(jnp.any(g.behavior_id_GLE))
+    assert bool(jnp.any(g.behavior_ids_GLK))
 
 
 @pytest.mark.parametrize("contents", [CONTENTS, CONTENTS[:1], CONTENTS[1:]], ids=str)
@@ -132,7 +151,7 @@ def test_padded_behaviors_get_no_gradient_and_all_else_is_finite(changes):
     spec = dataclasses.replace(SPEC, **changes)
     g = gradients(spec)
     padded_GL = ~np.asarray(inputs().behavior_mask_GL)
-    assert not np.asarray(g.behavior_id_GLE)[padded_GL].any()
+    assert not np.asarray(g.behavior_ids_GLK)[padded_GL].any()
     for content in spec.contents:
         assert not np.asarray(g.behavior_GLE[content])[padded_GL].any()
         assert np.asarray(g.behavior_GLE[content])[~padded_GL].any(axis=-1).all()

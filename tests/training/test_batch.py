@@ -15,7 +15,7 @@ from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import Roles
 from dicm_jax.ams.plan import Capacity, Request
 from dicm_jax.data.batches import BatchSource, KeyBatch
-from dicm_jax.nn.dicm import Images
+from dicm_jax.nn.spec import Images
 from dicm_jax.training.batch import IDS, Samples
 from dicm_jax.training.capacity import measured_room
 from dicm_jax.training.model import ModelSpec
@@ -100,7 +100,7 @@ def test_slots_lead_to_the_keys_of_the_lanes(roles, spec, distinct):
         for slots, keys in [
             (samples.user_slot_GF, made.keys.user_AGF),
             (samples.impression_slot_BF, made.keys.impression_ABF),
-            (samples.behavior_slot_GL, made.keys.behavior_AGL),
+            (samples.behavior_slot_GLF, made.keys.behavior_AGLF),
         ]:
             found = keys_at(slots, part.servers.ids, capacities.ids, layouts.ids)
             np.testing.assert_array_equal(found, own(keys, worker, made.workers))

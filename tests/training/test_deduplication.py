@@ -42,7 +42,7 @@ class Counted:
 
 def keys_of(keys: KeyBatch, name: str) -> list[np.ndarray]:
     if name == IDS:
-        return [keys.user_AGF, keys.impression_ABF, keys.behavior_AGL]
+        return [keys.user_AGF, keys.impression_ABF, keys.behavior_AGLF]
     return [keys.ad_AB[IMAGE] if name == "ad" else keys.behavior_content_AGL[IMAGE]]
 
 

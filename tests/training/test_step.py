@@ -40,7 +40,7 @@ def test_the_steps_move_every_parameter_and_every_row_met(outcomes):
     keys = [run.source[n] for n in range(STEPS)]
     met = np.unique(
         np.concatenate(
-            [k.ravel() for b in keys for k in (b.user_AGF, b.impression_ABF, b.behavior_AGL)]
+            [k.ravel() for b in keys for k in (b.user_AGF, b.impression_ABF, b.behavior_AGLF)]
         )
     )
     rows = RowLayout(run.source.stack.n_keys).row(met[met >= 0])
