@@ -21,9 +21,9 @@ import pytest
 from flax import nnx
 
 from dicm_jax.nn.activation_unit import ActivationUnit
-from dicm_jax.nn.aggregators import AttentivePooling
+from dicm_jax.nn.aggregators import AttentivePooling, NormalizerName
 from dicm_jax.nn.basic_nets import Head
-from dicm_jax.nn.dice import Dice, training
+from dicm_jax.nn.dice import Activation, Dice, training
 from dicm_jax.nn.dicm import DICM
 from dicm_jax.nn.inputs import Inputs
 from dicm_jax.nn.prelu import PReLU
@@ -55,7 +55,7 @@ def alone(total: jax.Array) -> jax.Array:
 # ---- Copying parameters
 
 
-def copied_activation(activation: nnx.Module, case: Arrays, name: str) -> None:
+def copied_activation(activation: Activation, case: Arrays, name: str) -> None:
     if isinstance(activation, PReLU | Dice):
         slope_H = activation.slope[...]
         activation.slope[...] = jnp.broadcast_to(case[f"{name}.alpha"], slope_H.shape)
@@ -66,6 +66,7 @@ def copied_activation(activation: nnx.Module, case: Arrays, name: str) -> None:
 
 def copied_linear(linear: nnx.Linear, case: Arrays, name: str) -> None:
     linear.kernel[...] = jnp.asarray(case[f"{name}.weight"].T)
+    assert linear.bias is not None
     linear.bias[...] = jnp.asarray(case[f"{name}.bias"])
 
 
@@ -226,7 +227,9 @@ MOMENTUM = {"deepctr": 0.1, "fuxictr": 0.01}
 # ---- The whole model
 
 
-def din_of(case: Arrays, width: int, fields: int, normalizer: str, head_activation: str) -> DICM:
+def din_of(
+    case: Arrays, width: int, fields: int, normalizer: NormalizerName, head_activation: str
+) -> DICM:
     """DIN without images, with the parameters of theirs; a behavior has `fields` ID fields."""
     spec = NetSpec(
         user_fields=1,
@@ -254,9 +257,10 @@ def din_of(case: Arrays, width: int, fields: int, normalizer: str, head_activati
 
 def copied_click_logit(output: nnx.Linear, case: Arrays) -> None:
     """One logit of theirs against a logit of zero for no click: softmax is then their sigmoid."""
-    bias = case.get("head.output_bias", case.get("head.linear.2.bias"))
+    bias = case["head.output_bias" if "head.output_bias" in case else "head.linear.2.bias"]
     weight_1H = case["head.linear.2.weight"]
     output.kernel[...] = jnp.asarray(np.concatenate([np.zeros_like(weight_1H), weight_1H]).T)
+    assert output.bias is not None
     output.bias[...] = jnp.asarray(np.concatenate([np.zeros_like(bias), bias]))
 
 
