@@ -36,7 +36,7 @@ def parse_command_line(argv: Sequence[str]) -> CommandLine:
       SystemExit: with 2 after a message on wrong usage, with 0 after ``--help``.
     """
     parser = _parser()
-    overrides, rest = _split_overrides(argv, parser)
+    overrides, rest = split_overrides(argv, parser)
     known = parser.parse_args(rest)
     workdir = known.workdir or str(Path("runs") / Path(known.config).stem)
     return CommandLine(known.config, workdir, tuple(overrides), known.debug)
@@ -54,7 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workdir", metavar="DIR", help="folder of the run (default: runs/NAME for NAME.py)"
     )
-    # Listed for --help; `_split_overrides` takes these out before argparse sees them.
+    # Listed for --help; `split_overrides` takes these out before argparse sees them.
     parser.add_argument(
         "--config.a.b", metavar="VALUE", help="set b of section a; repeat for other settings"
     )
@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _split_overrides(
+def split_overrides(
     argv: Sequence[str], parser: argparse.ArgumentParser
 ) -> tuple[list[str], list[str]]:
     """Overrides as ``"a.b=value"``, and the arguments that are none."""

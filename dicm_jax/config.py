@@ -30,6 +30,9 @@ class DataConfig:
         "days before the test period to evaluate on in its place; 0 = the test period",
         at_least=0,
     )
+    behavior_fields: tuple[str, ...] = setting(
+        (), "item ID fields that behaviors carry too, beside those the reader gives them"
+    )
     validation_share: float = setting(
         0.0, "newest share of the train groups, held out as split validation", at_least=0, below=1
     )
@@ -71,10 +74,13 @@ class ModelConfig:
     aggregator: Literal["multi_query", "attentive", "sum", "max", "concat"] = setting(
         "multi_query", "pooling of behavior images; prerank: sum"
     )
-    embedding_width: int = setting(12, "dims of an ID embedding", at_least=1)
+    embedding_width: int = setting(
+        12, "dims of an ID embedding, and of an image's where the paper's net sees it", at_least=1
+    )
     compressor_widths: tuple[int, ...] = setting(
         (256, 64, 12),
-        "dims of its layers, at least one hidden; the last is an image embedding's",
+        "dims of its layers, at least one hidden; the last is an image embedding's, of which all"
+        " beyond embedding_width is for similarity",
         min_length=2,
         at_least=1,
     )
@@ -102,6 +108,15 @@ class ModelConfig:
     )
     match: bool = setting(
         False, "the head also sees ad image times pooled behaviors, element by element"
+    )
+    similarity: bool = setting(
+        False, "the net also sees a soft histogram of cosines of the ad's image and behaviors'"
+    )
+    match_fields: tuple[str, ...] = setting(
+        (), "ID fields of behaviors whose inner products with the ad's row the net also sees"
+    )
+    match_init_scale: float = setting(
+        0.3, "standard deviation of new rows of match_fields; small ones learn no products", at_least=0
     )
     head_widths: tuple[int, ...] = setting((200, 80), "dims of the hidden layers", at_least=1)
     din_widths: tuple[int, ...] = setting(
@@ -268,6 +283,7 @@ class Config:
 
     def __post_init__(self) -> None:
         _check_path(self.data)
+        _check_validation_days(self.data)
         _check_tier(self.features, self.exchange)
         _check_wires(self.exchange)
         _check_lanes(self.mesh, self.train)
@@ -286,6 +302,14 @@ def _check_path(data: DataConfig) -> None:
         raise ConfigError(
             f"data.kind={data.kind!r} with data.path=None: name the folder that holds the log, "
             "e.g. --config.data.path=data/hm"
+        )
+
+
+def _check_validation_days(data: DataConfig) -> None:
+    if data.validation_days and data.kind in ("fuxictr", "movielens"):
+        raise ConfigError(
+            f"data.validation_days={data.validation_days} with data.kind={data.kind!r}: that reader"
+            " has no days to move its cut by; hold out with data.validation_share"
         )
 
 

@@ -51,9 +51,9 @@ def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
       >>> load_config("configs/dicm.py", ["train.batch_size=512"]).train.batch_size
       512
     """
-    values = _check_tree(_read_file(path), source=path)
+    values = _check_tree(read_config_file(path), source=path)
     for override in overrides:
-        values.update(_check_override(override))
+        values.update(check_override(override))
     return _assemble(Config, values)
 
 
@@ -95,8 +95,12 @@ def _is_nested(annotation: Any) -> bool:
     return isinstance(annotation, type) and dataclasses.is_dataclass(annotation)
 
 
-def _read_file(path: str) -> Mapping[str, Any]:
-    """What ``get_config()`` of the file returns, as nested dicts."""
+def read_config_file(path: str) -> Mapping[str, Any]:
+    """What ``get_config()`` of a file returns, as nested dicts, unchecked.
+
+    Raises:
+      ConfigError: there is no such file, or it does not run.
+    """
     if not Path(path).is_file():
         raise ConfigError(
             f"--config={path}: there is no such file; name a Python file with get_config(), "
@@ -148,7 +152,12 @@ def _check_tree(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[
     return values
 
 
-def _check_override(override: str) -> dict[str, Any]:
+def check_override(override: str) -> dict[str, Any]:
+    """The one setting of ``"a.b=value"``, by its dotted path, checked.
+
+    Raises:
+      ConfigError: as in `load_config`.
+    """
     path, equals, text = override.partition("=")
     source = f"--config.{override}"
     if not equals:

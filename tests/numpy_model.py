@@ -17,6 +17,7 @@ import numpy as np
 from dicm_jax.ams.keys import NO_ROW, PADDING
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.data.batches import KeyBatch
+from dicm_jax.nn.similarity import CENTERS, SPREADS
 from dicm_jax.training.model import ModelSpec
 
 
@@ -85,7 +86,8 @@ def logits(params: dict[str, Any], spec: ModelSpec, sample: dict[str, Any]) -> n
     """Logits of (no click, click) of one impression, from its embeddings."""
     net, of_net = params["net"], spec.net
     parts = [*sample["user"], *sample["impression"]]
-    seen = []
+    width = of_net.embedding_width
+    seen = [id_matches(of_net, sample, width)]
     for content in of_net.contents:
         seen += view(net.get("views", {}).get(content, {}), spec, sample, content)
     return BASIC_NETS[of_net.basic_net](net["basic_net"], spec, sample, parts, seen)
@@ -116,6 +118,30 @@ def din(params: dict[str, Any], spec: ModelSpec, sample: Any, ids: Any, seen: An
 
 
 BASIC_NETS = {"embedding_mlp": embedding_mlp, "lr": logistic_regression, "din": din}
+
+
+def id_matches(of_net: Any, sample: dict[str, Any], width: int) -> np.ndarray:
+    """Inner products of the ad's ID rows and the mean of the behaviors'."""
+    ids_LK = sample["behavior_ids"]
+    mean_K = ids_LK.sum(axis=0) / max(len(ids_LK), 1)
+    targets = [of_net.behavior_targets[field] for field in of_net.match_fields]
+    return np.array(
+        [
+            sample["impression"][target] @ mean_K[field * width : (field + 1) * width]
+            for field, target in zip(of_net.match_fields, targets, strict=True)
+        ]
+    )
+
+
+def similarity(ad_E: np.ndarray, behavior_LE: np.ndarray) -> np.ndarray:
+    """The soft histogram of cosines, its shares, the largest and the mean cosine."""
+    if not len(behavior_LE):
+        return np.zeros(2 * len(CENTERS) + 2)
+    cosines = behavior_LE @ ad_E / np.linalg.norm(ad_E) / np.linalg.norm(behavior_LE, axis=1)
+    kernels = np.exp(-((cosines[:, None] - CENTERS) ** 2) / (2.0 * SPREADS.astype(float) ** 2))
+    counts = kernels.sum(axis=0)
+    share = counts / len(cosines)
+    return np.concatenate([np.log1p(counts), share, [cosines.max(), cosines.mean()]])
 
 
 def pooled_behaviors(
@@ -154,6 +180,8 @@ def view(
         parts += pooled
         if of_net.matches:
             parts.append(sample["ad"][content] * pooled[0])
+        if of_net.compares:
+            parts.append(similarity(sample["ad"][content], behavior_LE))
     return parts
 
 

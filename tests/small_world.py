@@ -137,6 +137,7 @@ def model_spec(**changes: Any) -> ModelSpec:
         behavior_targets=(0, 1),
         query_fields=(1,),
         embedding_width=EMBEDDING_WIDTH,
+        vector_width=EMBEDDING_WIDTH,
         attention_widths=(6, 4),
         head_widths=(9, 7),
     )

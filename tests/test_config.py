@@ -136,7 +136,7 @@ def test_json_is_checked_like_a_file():
 @pytest.mark.parametrize("path", CONFIG_FILES, ids=lambda path: path.stem)
 def test_each_config_loads_and_its_docstring_is_a_claim(path):
     text = path.read_text()
-    overrides = ["data.path=folder"] if 'data.kind = "hm"' in text else []
+    overrides = ["data.path=folder"] if "config.data.kind = " in text else []
     load_config(str(path), overrides)
     docstring = text.split('"""')[1]
     assert f"python -m dicm_jax.train --config=configs/{path.name}" in docstring

@@ -14,8 +14,10 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import Mesh
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from dicm_jax.ams import exchange, owner
@@ -31,16 +33,24 @@ UpdateRows = Callable[[Table, Float[Array, "U E"]], Table]
 """Row-sparse optimiser: the touched rows of every array and their summed gradients to new rows."""
 
 
-def init_rows(key: Array, mesh: Mesh, n_rows: int, width: int, scale: float) -> Array:
+def init_rows(
+    key: Array, mesh: Mesh, n_rows: int, width: int, scale: float | np.ndarray
+) -> Array:
     """Rows drawn from N(0, scale^2), made shard by shard where they will lie.
 
     The draw of a row depends on the row alone, not on the mesh.
+
+    Args:
+      key: of the draw.
+      mesh: of the servers.
+      n_rows, width: of the table.
+      scale: one for all rows, or float32 ``[V, 1]``.
     """
 
-    def draw(key: Array) -> Array:
+    def draw(key: Array, scale: ArrayLike) -> Array:
         return scale * jax.random.normal(key, (n_rows, width), jnp.float32)
 
-    return jax.jit(draw, out_shardings=table_sharding(mesh))(key)
+    return jax.jit(draw, out_shardings=table_sharding(mesh))(key, scale)
 
 
 def pull(

@@ -36,6 +36,7 @@ from dicm_jax.data.hm_files import (
 )
 from dicm_jax.data.hm_groups import CONTEXT_FIELDS, USER_FIELDS, World, grouped
 from dicm_jax.data.hm_impressions import Impressions, Purchases, sample_impressions
+from dicm_jax.data.hm_photos import Photos
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions, IdField, Items
 from dicm_jax.data.statistics import N_BUCKETS, dated_events
@@ -109,13 +110,14 @@ def load(
         **_split_notes("train", train),
         **_split_notes("test", test),
     }
+    photos = Photos(root, articles.ids, image_N)
     if permute_images:
         image_N = permuted_images(image_N, seed)
     fields, sizes = _fields(articles)
     ids_NF = np.column_stack([item_N.astype(np.int32), articles.keys_NF])
     items = Items(ids_NF=ids_NF, image_N=image_N)
     notes = {name: float(value) for name, value in notes.items()}
-    return ClickLog("hm", fields, sizes, items, features, train, test, notes=notes)
+    return ClickLog("hm", fields, sizes, items, features, train, test, notes=notes, photo=photos)
 
 
 def _check_arguments(*, behaviors: int, negatives: int, seed: int, validation_days: int) -> None:

@@ -4,6 +4,7 @@ import dataclasses
 
 from dicm_jax.config import DataConfig
 from dicm_jax.data import fuxictr, hm, movielens, synthetic
+from dicm_jax.data.behavior_fields import with_behavior_fields
 from dicm_jax.data.holdout import with_validation
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.schema import ClickLog
@@ -17,6 +18,7 @@ def read_log(config: DataConfig) -> ClickLog:
       DataError: what is wrong with the files, or with what they hold.
     """
     log = _READERS[config.kind](config)
+    log = with_behavior_fields(log, config.behavior_fields)
     validate(log)
     return with_validation(log, config.validation_share)
 

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from dicm_jax.nn.basic_nets import BASIC_NETS
+from dicm_jax.nn.id_matches import IdMatches
 from dicm_jax.nn.inputs import Inputs
 from dicm_jax.nn.spec import NetSpec
 from dicm_jax.nn.view import View
@@ -31,12 +32,13 @@ class DICM(nnx.Module):
 
     def __init__(self, spec: NetSpec, *, rngs: nnx.Rngs):
         self.views = nnx.Dict({content: View(spec, rngs=rngs) for content in spec.seen_contents})
-        seen_width = sum(view.width for view in self.views.values())
+        self.id_matches = IdMatches(spec)
+        seen_width = self.id_matches.width + sum(view.width for view in self.views.values())
         self.basic_net = BASIC_NETS[spec.basic_net](spec, seen_width, rngs=rngs)
 
     def __call__(self, inputs: Inputs) -> Float[Array, "B 2"]:
         """Logits of (no click, click) for each impression."""
-        seen = []
+        seen = [self.id_matches(inputs)]
         for content, view in self.views.items():
             seen += view(inputs, content)
         return self.basic_net(inputs, seen)

@@ -34,13 +34,13 @@ class PreRank(nnx.Module):
         self.spec = spec
         self.views = nnx.Dict({content: Missing(spec) for content in spec.seen_contents})
         contents = len(spec.seen_contents)
-        of_user = spec.user_fields + len(spec.behavior_targets)
-        of_user += contents * spec.sees_behavior_images
-        of_ad = spec.impression_fields + contents * spec.sees_ad_image
+        id_width, vector_width = spec.embedding_width, spec.vector_width * contents
+        of_user = id_width * (spec.user_fields + len(spec.behavior_targets))
+        of_user += vector_width * spec.sees_behavior_images
+        of_ad = id_width * spec.impression_fields + vector_width * spec.sees_ad_image
         *hidden, outputs = spec.tower_widths
-        width = spec.embedding_width
-        self.user_tower = Head(width * of_user, hidden, outputs, rngs=rngs)
-        self.ad_tower = Head(width * of_ad, hidden, outputs, rngs=rngs)
+        self.user_tower = Head(of_user, hidden, outputs, rngs=rngs)
+        self.ad_tower = Head(of_ad, hidden, outputs, rngs=rngs)
 
     def __call__(self, inputs: Inputs) -> Float[Array, "B 2"]:
         """Logits of (no click, click) for each impression: 0, and the inner product."""

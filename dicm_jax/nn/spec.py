@@ -23,7 +23,9 @@ class NetSpec:
       behavior_targets: for each ID field of behaviors, the position among the impression fields of
         the field that says the same of the ad.
       query_fields: positions, among the impression fields, of the fields of the second query.
-      embedding_width: ``E`` of IDs and images alike.
+      embedding_width: ``E`` of IDs, and of images where the paper's net sees them.
+      vector_width: of the vectors that servers send; of more than ``E`` elements, aggregator and
+        head see the first ``E``, and `similarity` all.
       images: which sides are seen through images and other content.
       contents: what they are seen through, each with embedding models, missing vectors and an
         aggregator of its own.
@@ -36,6 +38,10 @@ class NetSpec:
       concat_behaviors: behaviors that the aggregator ``concat`` keeps.
       match: whether the net also sees the product of the ad's image and the behaviors pooled for
         it, element by element: how well the ad's look fits what the user clicked.
+      similarity: whether the net also sees how alike the ad's image and those of behaviors are
+        (`dicm_jax.nn.similarity`).
+      match_fields: positions, among the ID fields of behaviors, of those whose likeness to the ad's
+        the net also sees: the inner product of the ad's row and the mean of the behaviors'.
       basic_net: what takes all embeddings together.
       head_widths: hidden widths of Embedding&MLP and DIN.
       din_widths: hidden widths of DIN's activation unit over behavior IDs.
@@ -50,6 +56,7 @@ class NetSpec:
     behavior_targets: tuple[int, ...]
     query_fields: tuple[int, ...]
     embedding_width: int = 12
+    vector_width: int = 12
     images: Images = "both"
     contents: tuple[str, ...] = (IMAGE,)
     stage: Stage = "rank"
@@ -60,6 +67,8 @@ class NetSpec:
     attention_chunk: int = 256
     concat_behaviors: int = 32
     match: bool = False
+    similarity: bool = False
+    match_fields: tuple[int, ...] = ()
     basic_net: BasicNetName = "embedding_mlp"
     head_widths: tuple[int, ...] = (200, 80)
     din_widths: tuple[int, ...] = (36,)
@@ -83,6 +92,10 @@ class NetSpec:
     @property
     def matches(self) -> bool:
         return self.match and self.images == "both"
+
+    @property
+    def compares(self) -> bool:
+        return self.similarity and self.images == "both"
 
     @property
     def query_widths(self) -> tuple[int, ...]:

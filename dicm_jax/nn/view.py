@@ -19,6 +19,7 @@ from dicm_jax.nn.aggregators import (
     sum_pooling,
 )
 from dicm_jax.nn.inputs import Inputs, flat
+from dicm_jax.nn.similarity import SimilarityKernels
 from dicm_jax.nn.spec import NetSpec
 
 
@@ -27,9 +28,9 @@ class Missing(nnx.Module):
 
     def __init__(self, spec: NetSpec):
         if spec.sees_ad_image:
-            self.no_ad_E = nnx.Param(jnp.zeros(spec.embedding_width))
+            self.no_ad_E = nnx.Param(jnp.zeros(spec.vector_width))
         if spec.sees_behavior_images:
-            self.no_behavior_E = nnx.Param(jnp.zeros(spec.embedding_width))
+            self.no_behavior_E = nnx.Param(jnp.zeros(spec.vector_width))
 
 
 class View(Missing):
@@ -50,16 +51,27 @@ class View(Missing):
         if spec.sees_behavior_images:
             self.aggregator = new_aggregator(spec, rngs=rngs)
             self.width += self.aggregator.width
+        if spec.compares:
+            self.similarity = SimilarityKernels(spec.attention_chunk)
+            self.width += self.similarity.width
 
     def __call__(self, inputs: Inputs, content: str) -> list[jax.Array]:
-        parts = [inputs.ad_BE[content]] if self.spec.sees_ad_image else []
+        parts = [self._first(inputs.ad_BE[content])] if self.spec.sees_ad_image else []
         if not self.spec.sees_behavior_images:
             return parts
         pooled = self.aggregator(*self._pooled(inputs, content))
         parts = [*parts, pooled]
         if self.spec.matches:
-            parts.append(inputs.ad_BE[content] * pooled[:, : self.spec.embedding_width])
+            parts.append(parts[0] * self._first(pooled))
+        if self.spec.compares:
+            ad_BE, behavior_GLE = inputs.ad_BE[content], inputs.behavior_GLE[content]
+            mask_GL, group_B = inputs.behavior_mask_GL, inputs.group_B
+            parts.append(self.similarity(ad_BE, behavior_GLE, mask_GL, group_B))
         return parts
+
+    def _first(self, x: jax.Array) -> jax.Array:
+        """The first elements of vectors, as many as the paper's net sees."""
+        return x[..., : self.spec.embedding_width]
 
     def attention(self, inputs: Inputs, content: str) -> dict[str, jax.Array]:
         """Weights ``[B, L]`` by query; none where behaviors are pooled without attention."""
@@ -73,10 +85,10 @@ class View(Missing):
     def _pooled(self, inputs: Inputs, content: str) -> tuple:
         """What the aggregator is given."""
         fields = list(self.spec.query_fields)
-        queries = [inputs.ad_BE[content]] if self.spec.sees_ad_image else []
+        queries = [self._first(inputs.ad_BE[content])] if self.spec.sees_ad_image else []
         queries += [flat(inputs.impression_BFE[:, fields])] if fields else []
-        behaviors_GLE = inputs.behavior_GLE[content]
-        return behaviors_GLE, inputs.behavior_mask_GL, queries, inputs.group_B
+        behavior_GLE = self._first(inputs.behavior_GLE[content])
+        return behavior_GLE, inputs.behavior_mask_GL, queries, inputs.group_B
 
 
 def new_aggregator(spec: NetSpec, *, rngs: nnx.Rngs) -> Aggregator:

@@ -123,10 +123,24 @@ def model_spec(config: Config, log: ClickLog) -> ModelSpec:
             f"model.query_fields names {unknown[0]!r}, which is no field of log {log.name!r}: it"
             f" has {', '.join(names)}"
         )
-    if settings.images != "none" and settings.compressor_widths[-1] != settings.embedding_width:
+    vector_width = settings.compressor_widths[-1]
+    compares = settings.similarity or settings.stage == "prerank"
+    if settings.images != "none" and not (
+        vector_width == settings.embedding_width
+        or (compares and vector_width > settings.embedding_width)
+    ):
         raise ConfigError(
-            f"model.compressor_widths ends in {settings.compressor_widths[-1]}, but"
-            f" model.embedding_width is {settings.embedding_width}: make them equal"
+            f"model.compressor_widths ends in {vector_width}, but model.embedding_width is"
+            f" {settings.embedding_width}: make them equal; only with model.similarity=true may"
+            " vectors be wider than the net sees them"
+        )
+    behavior_fields = [field.vocabulary for field in log.fields_of("behavior")]
+    unknown = [name for name in settings.match_fields if name not in behavior_fields]
+    if unknown:
+        raise ConfigError(
+            f"model.match_fields names {unknown[0]!r}, which is no ID field of behaviors in log"
+            f" {log.name!r}: they have {', '.join(behavior_fields) or 'none'}; add it by"
+            " data.behavior_fields"
         )
     attends = settings.aggregator in ("attentive", "multi_query")
     if attends and settings.images == "behavior" and not settings.query_fields:
@@ -145,6 +159,7 @@ def model_spec(config: Config, log: ClickLog) -> ModelSpec:
         behavior_targets=FieldStack(log).behavior_targets,
         query_fields=tuple(names.index(name) for name in settings.query_fields),
         embedding_width=settings.embedding_width,
+        vector_width=vector_width,
         images=settings.images,
         contents=tuple(log.contents),
         stage=settings.stage,
@@ -153,6 +168,8 @@ def model_spec(config: Config, log: ClickLog) -> ModelSpec:
         interaction=settings.interaction,
         normalizer=settings.normalizer,
         match=settings.match,
+        similarity=settings.similarity,
+        match_fields=tuple(behavior_fields.index(name) for name in settings.match_fields),
         attention_chunk=settings.attention_chunk,
         concat_behaviors=settings.concat_behaviors,
         basic_net=settings.basic_net,
@@ -219,23 +236,43 @@ def initial_state(
     settings, roles = job.config.model, job.roles
     n_rows = RowLayout(connection.source.stack.n_keys).n_rows
     key = jax.random.fold_in(jax.random.key(job.config.train.seed), 2**31 - 1)
-    width, scale = settings.embedding_width, settings.id_init_scale
-    rows = id_table.init_rows(key, roles.servers, n_rows, width, scale)
+    rows = id_table.init_rows(
+        key, roles.servers, n_rows, settings.embedding_width, _id_scales(job, connection.source)
+    )
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         dense_optimizer=moves.init(params),
         ids=moves.rows.init(rows),
-        errors=first_errors(connection.exchanges, roles, job.config.exchange.feedback_rows, width),
+        errors=first_errors(
+            connection.exchanges,
+            roles,
+            job.config.exchange.feedback_rows,
+            settings.embedding_width,
+        ),
         moments=model.first_moments,
     )
     return lay_out_state(state, roles, connection.exchanges)
 
 
-def first_errors(exchanges: Exchanges, roles: Roles, places: int, width: int) -> dict[str, Any]:
+def _id_scales(job: Job, source: BatchSource) -> np.ndarray:
+    """Standard deviation of each new ID row, ``[V, 1]``."""
+    settings, stack = job.config.model, source.stack
+    layout = RowLayout(stack.n_keys)
+    scale_V1 = np.full((layout.n_rows, 1), settings.id_init_scale, np.float32)
+    for name in settings.match_fields:
+        keys = stack.start[name] + np.arange(job.log.vocabulary_sizes[name])
+        scale_V1[layout.row(keys)] = settings.match_init_scale
+    return scale_V1
+
+
+def first_errors(
+    exchanges: Exchanges, roles: Roles, places: int, id_width: int
+) -> dict[str, Any]:
     """Nothing owed yet to the rows of any list that travels by an inexact wire."""
+    widths = {name: channel.embedder.width for name, channel in exchanges.content.items()}
     return {
-        name: no_errors(roles.requesters * places, width)
+        name: no_errors(roles.requesters * places, widths.get(name, id_width))
         for name, wire in exchanges.wires.items()
         if not wire.exact
     }

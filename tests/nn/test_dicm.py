@@ -30,6 +30,7 @@ SPEC = NetSpec(
     behavior_targets=(0, 2),
     query_fields=(0, 2),
     embedding_width=E,
+    vector_width=E,
     attention_widths=(6, 4),
     head_widths=(9, 7),
 )
@@ -57,6 +58,10 @@ CHANGES: list[dict[str, Any]] = [
     {"normalizer": "softmax"},
     {"match": True},
     {"match": True, "images": "ad"},
+    {"similarity": True},
+    {"similarity": True, "images": "behavior"},
+    {"match_fields": (1, 0)},
+    {"match_fields": (0,), "images": "none", "basic_net": "lr"},
     {"head_widths": (8,), "attention_widths": (6,)},
     BOTH,
     BOTH | {"images": "ad"},

@@ -22,6 +22,7 @@ MEMBERS: dict[str, dict[str, Any]] = {
     "din": {"basic_net": "din", "din_widths": (6,)},
     "lr, max": {"basic_net": "lr", "aggregator": "max"},
     "prerank": {"stage": "prerank", "aggregator": "sum", "tower_widths": (9, 4)},
+    "similarity, matches": {"similarity": True, "match_fields": (1,)},
     "decay": {},
 }
 DEVICES = [("colocated", 2, 2), ("dedicated", 2, 2)]
