@@ -26,6 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model = ml_collections.ConfigDict()
     config.model.share_compressor = True  # ads and behaviors are photos of the same articles
+    config.model.compressor_widths = (256, 64, 64)  # 12 for the paper's net, all 64 for likeness
+    config.model.similarity = True  # the head sees a soft histogram of the photos' cosines
     config.model.compressor_init = "pca"  # vectors start as the table's principal coordinates
     config.model.compressor_output_norm = "rms"  # vectors differ in direction only
     config.model.query_fields = ("product_type",)  # ID fields of the second query

@@ -23,10 +23,11 @@ from dicm_jax.command_line import split_overrides
 from dicm_jax.errors import ConfigError
 from dicm_jax.report.page import report
 from dicm_jax.report.text import text_report
-from dicm_jax.studies.cells import STUDY_FILE, Cell, Runner, cells_of, check_folder, strict
-from dicm_jax.studies.files import write_json, write_text
-from dicm_jax.studies.grid import load_study
+from dicm_jax.studies.cells import STUDY_FILE, Cell, cells_of, check_folder
+from dicm_jax.studies.files import strict, write_json, write_text
 from dicm_jax.studies.results import Results, as_json, gather
+from dicm_jax.studies.runner import Runner
+from dicm_jax.studies.study_file import load_study
 from dicm_jax.train import PreemptedError
 from dicm_jax.training.preemption import Preemption
 
@@ -64,7 +65,7 @@ def study(
     results = gather(asked, cells, shlex.join([Path(sys.executable).name, *sys.orig_argv[1:]]))
     text = text_report(results)
     write_text(workdir / "table.md", text)
-    write_json(workdir / "results.json", strict(as_json(results)))
+    write_json(workdir / "results.json", as_json(results))
     write_text(workdir / "report.html", report(results))
     print(text)
     if results.failed:

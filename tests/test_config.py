@@ -359,3 +359,51 @@ def test_lanes_that_the_mesh_cannot_share(defaults, overrides, devices):
     assert f"8 lanes cannot be dealt out evenly to {devices} devices" in message
     assert f"set train.lanes to a multiple of {devices}" in message
     load_config(defaults, [*overrides, f"train.lanes={devices}"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["model.aggregator=mean"],
+            r"model.aggregator must be 'multi_query' or 'attentive' or 'sum' or 'max' or 'concat'"
+            r".*found 'mean'",
+        ),
+        (
+            ["model.basic_net=dnn"],
+            r"model.basic_net must be 'embedding_mlp' or 'lr' or 'din'.*found 'dnn'",
+        ),
+        (
+            ["model.stage=prerank", "model.aggregator=attentive"],
+            r"model.aggregator='attentive' with model.stage='prerank': a behavior must not meet the"
+            r" ad.*set model.aggregator='sum'",
+        ),
+        (
+            ["model.stage=prerank"],
+            r"model.aggregator='multi_query' with model.stage='prerank'.*set model.aggregator='sum'",
+        ),
+        (
+            ["model.stage=prerank", "model.aggregator=sum", "model.basic_net=din"],
+            r"model.basic_net='din' with model.stage='prerank'.*set model.basic_net='embedding_mlp'",
+        ),
+        (
+            ["model.stage=prerank", "model.aggregator=sum", "model.match=true"],
+            r"model.match=True with model.stage='prerank'.*set model.match=False",
+        ),
+        (
+            ["model.match=true", "model.aggregator=concat"],
+            r"model.match=True with model.aggregator='concat'.*another aggregator",
+        ),
+        (
+            ["train.patience=2"],
+            r"train.patience=2 with evaluate.every=0.*set evaluate.every",
+        ),
+        (
+            ["train.patience=2", "evaluate.every=10"],
+            r"train.patience=2 with data.validation_share=0.0.*and data.validation_share",
+        ),
+    ],
+)
+def test_parts_of_the_family_that_do_not_go_together(defaults, overrides, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config(defaults, overrides)

@@ -98,9 +98,7 @@ def _tables() -> list[dict[str, Any]]:
             {"mlp-none": "baseline", "mlp-joint": "DICM"},
             paper.DICM_AND_BASELINE,
         )
-        | {
-            "text": "The paper's DICM goes on from one of another date (partial warm-up)."
-        },
+        | {"text": "The paper's DICM goes on from one of another date (partial warm-up)."},
         _table(
             "Table 8. Pre-rank",
             {"prerank-none": "baseline", "prerank-joint": "DICM"},

@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Sequence
 
-from dicm_jax.report import charts
+from dicm_jax.report import strips
 from dicm_jax.report.figures import NONE, figure, interval, signed, spread
 from dicm_jax.report.markup import Child, Markup, el, join
 from dicm_jax.studies.compare import Summary, summary
@@ -18,7 +18,7 @@ def comparison_table(results: Results) -> Markup:
         for comparison in results.study.comparisons
     ]
     ends = [v for _, d in found for v in (0.0, d.low, d.high, *d.by_seed.values())]
-    scale = charts.strip_scale(ends)
+    scale = strips.strip_scale(ends)
     rows = []
     for comparison, difference in found:
         pair = _pair(results, comparison.variant, comparison.reference)
@@ -27,12 +27,12 @@ def comparison_table(results: Results) -> Markup:
             el(
                 "tr",
                 el("th", pair, el("small", comparison.text), scope="row"),
-                el("td", charts.difference_strip(difference, scale, said), class_="drawn"),
+                el("td", strips.difference_strip(difference, scale, said), class_="drawn"),
                 _number(signed(difference.mean), spread(difference.std)),
                 _number(interval(difference.low, difference.high) or NONE, difference.verdict),
             )
         )
-    axis = charts.strip_axis(scale, signed)
+    axis = strips.strip_axis(scale, signed)
     head = _head("", axis, "GAUC, mean", "95 % interval")
     caption = (
         "Paired differences in GAUC: small dots are seeds, the large one their mean, the line "
@@ -44,11 +44,11 @@ def variant_table(results: Results) -> Markup:
     """Every variant with its scores, and its difference to the reference."""
     study = results.study
     scores = [v for finding in results.findings.values() for v in finding.scores["gauc"].values()]
-    scale = charts.strip_scale(scores)
+    scale = strips.strip_scale(scores)
     rows = []
     for variant, finding in results.findings.items():
         gauc, auc, loss = (finding.summary(name) for name in ("gauc", "auc", "logloss"))
-        strip = charts.score_strip(
+        strip = strips.score_strip(
             list(finding.scores["gauc"].values()), gauc.mean, scale, f"GAUC {figure(gauc.mean)}"
         )
         seeds = "" if gauc.n == len(study.seeds) else f"{gauc.n} of {len(study.seeds)} seeds"
@@ -64,7 +64,7 @@ def variant_table(results: Results) -> Markup:
                 class_="reference" if variant == study.reference else None,
             )
         )
-    head = _head("", charts.strip_axis(scale), "GAUC", "paired difference", "AUC", "log loss")
+    head = _head("", strips.strip_axis(scale), "GAUC", "paired difference", "AUC", "log loss")
     caption = f"Differences in GAUC are to {study.label(study.reference)}, of the same seed."
     return _table(caption, head, rows)
 

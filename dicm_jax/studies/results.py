@@ -3,12 +3,14 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import json
 import platform
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 
-from dicm_jax.studies.cells import PICTURES, Cell, events_of
+from dicm_jax.studies.cells import PICTURES, Cell
 from dicm_jax.studies.compare import Difference, Summary, paired, summary
 from dicm_jax.studies.grid import Study
 
@@ -128,10 +130,20 @@ def _finding(cells: list[Cell], results: dict[str, dict[str, Any]]) -> Finding:
 
 
 def _curve(cell: Cell, kind: str, name: str) -> Curve:
-    events = [event for event in events_of(cell, kind) if event.get(name) is not None]
+    events = [event for event in _events_of(cell, kind) if event.get(name) is not None]
     # A run that stops early is watched on one split and scored on another at its end.
     points = {e["step"]: e[name] for e in events if e.get("split") == events[0].get("split")}
     return sorted(points.items())
+
+
+def _events_of(cell: Cell, kind: str) -> Iterator[dict[str, Any]]:
+    """The complete lines of one kind in a cell's ``metrics.jsonl``, in their order."""
+    path = cell.folder / "metrics.jsonl"
+    text = path.read_text() if path.exists() else ""
+    for line in text[: text.rfind("\n") + 1].splitlines():
+        event = json.loads(line)
+        if event["kind"] == kind:
+            yield event
 
 
 def _pictures(done: list[Cell]) -> dict[str, Any] | None:

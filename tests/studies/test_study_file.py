@@ -7,7 +7,7 @@ import pytest
 
 from dicm_jax.config_file import load_config
 from dicm_jax.errors import ConfigError
-from dicm_jax.studies.grid import load_study
+from dicm_jax.studies.study_file import load_study
 
 ROOT = Path(__file__).parents[2]
 GOOD = {
