@@ -13,6 +13,9 @@ falls to .675, without images it is .680: what is gained is in the photos.
 
 import ml_collections
 
+MATCHED = ("section", "department", "index")
+"""Where in the shop an article hangs: what its photo does not show."""
+
 
 def get_config() -> ml_collections.ConfigDict:
     """What differs from the defaults in `dicm_jax.config`; the command line gives data.path."""
@@ -20,6 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     config.data.kind = "hm"  # the H&M log
+    config.data.behavior_fields = MATCHED  # item fields that behaviors carry too
 
     config.features = ml_collections.ConfigDict()
     config.features.storage = "int8"  # format of the rows at rest: 1 byte a feature
@@ -30,6 +34,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.similarity = True  # the head sees a soft histogram of the photos' cosines
     config.model.compressor_init = "pca"  # vectors start as the table's principal coordinates
     config.model.compressor_output_norm = "rms"  # vectors differ in direction only
+    config.model.match_fields = MATCHED  # ID fields compared with those of behaviors
     config.model.query_fields = ("product_type",)  # ID fields of the second query
     config.model.interaction = "product"  # of query and behavior, beside their concatenation
     config.model.normalizer = "softmax"  # attention weights sum to one
@@ -37,7 +42,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.compute_dtype = "bfloat16"  # of the first, wide product; sums in float32
 
     config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.learning_rate = 1e-3  # per step, of the net and of ID rows
+    config.optimizer.learning_rate = 1e-3  # per step, of the net
+    config.optimizer.id_learning_rate = 3e-3  # per step; products of IDs are slow to learn
     config.optimizer.compressor_learning_rate = 1e-4  # per step; more forgets where it started
     config.optimizer.schedule = "cosine"  # to zero over all epochs
 

@@ -113,7 +113,7 @@ class ModelConfig:
         False, "the net also sees a soft histogram of cosines of the ad's image and behaviors'"
     )
     match_fields: tuple[str, ...] = setting(
-        (), "ID fields of behaviors whose inner products with the ad's row the net also sees"
+        (), "ID fields of behaviors to compare with the ad's, by inner products, instead of pooling"
     )
     match_init_scale: float = setting(
         0.3, "standard deviation of new rows of match_fields; small ones learn no products", at_least=0
@@ -352,6 +352,8 @@ def _check_prerank(model: ModelConfig) -> None:
         ("aggregator", "sum", "a behavior must not meet the ad before the inner product"),
         ("basic_net", "embedding_mlp", "both towers are fully connected layers"),
         ("match", False, "the ad's image must not meet behaviors before the inner product"),
+        ("similarity", False, "the ad's image must not meet behaviors before the inner product"),
+        ("match_fields", (), "the ad's IDs must not meet those of behaviors before the inner product"),
     ):
         found = getattr(model, name)
         if found != wanted:

@@ -101,19 +101,21 @@ def mlp(params: dict[str, Any], x: np.ndarray) -> np.ndarray:
 
 
 def embedding_mlp(params: dict[str, Any], spec: ModelSpec, sample: Any, ids: Any, seen: Any):
-    return mlp(params["head"], np.concatenate([*ids, sample["behavior_ids"].sum(axis=0), *seen]))
+    pooled_K = pooled_ids(spec, sample).sum(axis=0)
+    return mlp(params["head"], np.concatenate([*ids, pooled_K, *seen]))
 
 
 def logistic_regression(params: dict[str, Any], spec: ModelSpec, sample: Any, ids: Any, seen: Any):
-    x = np.concatenate([*ids, sample["behavior_ids"].sum(axis=0), *seen])
+    x = np.concatenate([*ids, pooled_ids(spec, sample).sum(axis=0), *seen])
     return dense(x, params["linear"])
 
 
 def din(params: dict[str, Any], spec: ModelSpec, sample: Any, ids: Any, seen: Any):
     """With PReLU: the moments of Dice are those of a batch."""
-    query_K = np.concatenate([sample["impression"][i] for i in spec.net.behavior_targets])
+    targets = [spec.net.behavior_targets[field] for field in spec.net.pooled_fields]
+    query_K = np.concatenate([sample["impression"][i] for i in targets])
     unit = params["pooling"]["unit"]
-    pooled_K = attentive(unit, sample["behavior_ids"], query_K, spec.net.din_normalizer)
+    pooled_K = attentive(unit, pooled_ids(spec, sample), query_K, spec.net.din_normalizer)
     return mlp(params["head"], np.concatenate([*ids, pooled_K, *seen]))
 
 
@@ -121,16 +123,25 @@ BASIC_NETS = {"embedding_mlp": embedding_mlp, "lr": logistic_regression, "din": 
 
 
 def id_matches(of_net: Any, sample: dict[str, Any], width: int) -> np.ndarray:
-    """Inner products of the ad's ID rows and the mean of the behaviors'."""
+    """Inner products of the ad's ID rows and the mean of the behaviors', and those means."""
+    products, means = [], []
+    for field in of_net.match_fields:
+        mean_E = of_fields(sample, [field], width).sum(axis=0) / max(len(sample["behavior_ids"]), 1)
+        products.append([sample["impression"][of_net.behavior_targets[field]] @ mean_E])
+        means.append(mean_E)
+    return np.concatenate([*products, *means]) if means else np.zeros(0)
+
+
+def of_fields(sample: dict[str, Any], fields: Any, width: int) -> np.ndarray:
+    """Behaviors' IDs of some fields side by side."""
     ids_LK = sample["behavior_ids"]
-    mean_K = ids_LK.sum(axis=0) / max(len(ids_LK), 1)
-    targets = [of_net.behavior_targets[field] for field in of_net.match_fields]
-    return np.array(
-        [
-            sample["impression"][target] @ mean_K[field * width : (field + 1) * width]
-            for field, target in zip(of_net.match_fields, targets, strict=True)
-        ]
-    )
+    ids_LFE = ids_LK.reshape(len(ids_LK), ids_LK.shape[1] // width, width)
+    return ids_LFE[:, list(fields)].reshape(len(ids_LK), len(fields) * width)
+
+
+def pooled_ids(spec: ModelSpec, sample: dict[str, Any]) -> np.ndarray:
+    """Behaviors' IDs that basic nets pool."""
+    return of_fields(sample, spec.net.pooled_fields, spec.net.embedding_width)
 
 
 def similarity(ad_E: np.ndarray, behavior_LE: np.ndarray) -> np.ndarray:

@@ -19,7 +19,33 @@ IMAGES = {
     "joint": ("both", "joint"),
 }
 BASIC_NETS = {"lr": "lr", "mlp": "embedding_mlp", "din": "din"}
-PRE_RANK = {"model.stage": "prerank", "model.aggregator": "sum", "model.match": False}
+NO_MATCHES = {
+    "data.behavior_fields": (),
+    "model.match_fields": (),
+    "optimizer.id_learning_rate": 1e-3,
+}
+PAPER_WIDTHS = {"model.similarity": False, "model.compressor_widths": (256, 64, 12)}
+PRE_RANK = {
+    **NO_MATCHES,
+    **PAPER_WIDTHS,
+    "model.stage": "prerank",
+    "model.aggregator": "sum",
+    "model.match": False,
+    "model.compressor_init": "he",
+    "model.compressor_output_norm": "none",
+    "optimizer.compressor_learning_rate": 1e-3,
+}
+SHUFFLED = {"data.permute_images": True}
+INGREDIENTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "plain": ("joint, attention alone", {**NO_MATCHES, **PAPER_WIDTHS}),
+    "likeness": ("joint, attention and likeness of photos", NO_MATCHES),
+    "likeness-shuffled": ("the same, photos shuffled", {**NO_MATCHES, **SHUFFLED}),
+    "random-start": (
+        "joint, compressor from random weights",
+        {"model.compressor_init": "he", "optimizer.compressor_learning_rate": 1e-3},
+    ),
+}
+CURVES = ("mlp-none", "mlp-joint")
 
 
 def get_config() -> dict[str, Any]:
@@ -29,14 +55,18 @@ def get_config() -> dict[str, Any]:
         for net in NETS
         for name, (images, _) in IMAGES.items()
     }
+    variants["mlp-shuffled"] = {**variants["mlp-joint"], **SHUFFLED}
+    variants |= {name: changes for name, (_, changes) in INGREDIENTS.items()}
     variants["prerank-none"] = {**PRE_RANK, "model.images": "none"}
     variants["prerank-joint"] = {**PRE_RANK, "model.images": "both"}
-    variants["mlp-shuffled"] = {**variants["mlp-joint"], "data.permute_images": True}
+    for name in CURVES:
+        variants[name] = {**variants[name], "evaluate.every": 56}
     labels = {
         f"{net}-{name}": f"{said}, {where}"
         for net, said in NETS.items()
         for name, (_, where) in IMAGES.items()
     }
+    labels |= {name: label for name, (label, _) in INGREDIENTS.items()}
     labels |= {
         "prerank-none": "pre-rank, no images",
         "prerank-joint": "pre-rank, joint",
@@ -48,7 +78,7 @@ def get_config() -> dict[str, Any]:
         "log is the same for all seeds; they draw parameters and the order of training. The "
         "control gives articles each other's photos.",
         "base": str(BASE),
-        "settings": {"evaluate.every": 40, "checkpoint.keep": 1},
+        "settings": {"checkpoint.keep": 1},
         "variants": variants,
         "labels": labels,
         "seeds": [0, 1, 2],
@@ -70,7 +100,7 @@ def get_config() -> dict[str, Any]:
                 "text": "The paper has no ad image or behavior images alone here.",
             }
         ],
-        "curves": [f"mlp-{name}" for name in IMAGES] + ["mlp-shuffled"],
+        "curves": list(CURVES),
         "curves_paper": paper.CURVES,
         "attention": "mlp-joint",
     }
@@ -80,6 +110,10 @@ def _comparisons() -> list[dict[str, str]]:
     pairs = [
         ("mlp-joint", "mlp-shuffled", "What is gained is in the photos."),
         ("mlp-joint", "mlp-none", "Images of articles and behaviors help."),
+        ("likeness", "plain", "Likeness of photos tells more than attention over them."),
+        ("mlp-joint", "likeness", "Where in the shop an article hangs adds to its photo."),
+        ("likeness", "likeness-shuffled", "Without these IDs, photos carry more."),
+        ("mlp-joint", "random-start", "Starting from principal directions helps."),
         ("prerank-joint", "prerank-none", "Images help in the pre-rank stage."),
         ("din-joint", "din-none", "DIN gains from images."),
         ("lr-joint", "lr-none", "Logistic regression gains from images."),

@@ -14,10 +14,10 @@ from dicm_jax.studies import paper
 BASE = Path(__file__).parents[1] / "dicm.py"
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "baseline": {"model.images": "none"},
+    "baseline": {"model.images": "none", "evaluate.every": 58},
     "ad": {"model.images": "ad"},
     "behavior": {"model.images": "behavior"},
-    "joint": {},
+    "joint": {"evaluate.every": 58},
     "concat": {"model.aggregator": "concat"},
     "max": {"model.aggregator": "max"},
     "sum": {"model.aggregator": "sum"},
@@ -79,7 +79,6 @@ def get_config() -> dict[str, Any]:
         "base": str(BASE),
         "settings": {
             "train.baseline": False,
-            "evaluate.every": 50,
             "checkpoint.every": 0,
             "checkpoint.keep": 1,
         },
@@ -127,7 +126,7 @@ def get_config() -> dict[str, Any]:
                 "paper": paper.BASIC_NETS,
             }
         ],
-        "curves": ["baseline", "ad", "behavior", "joint"],
+        "curves": ["baseline", "joint"],
         "curves_paper": paper.CURVES,
         "attention": "joint",
     }

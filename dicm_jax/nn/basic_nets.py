@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float
 from dicm_jax.nn.activation_unit import ActivationUnit
 from dicm_jax.nn.aggregators import AttentivePooling, sum_pooling
 from dicm_jax.nn.dice import ACTIVATIONS
-from dicm_jax.nn.inputs import Inputs, flat
+from dicm_jax.nn.inputs import Inputs, behavior_ids, flat
 from dicm_jax.nn.prelu import he_normal
 from dicm_jax.nn.spec import NetSpec
 
@@ -79,9 +79,9 @@ def id_parts(inputs: Inputs) -> list[jax.Array]:
     return [flat(inputs.user_GFE)[inputs.group_B], flat(inputs.impression_BFE)]
 
 
-def summed_behavior_ids(inputs: Inputs) -> Float[Array, "G K"]:
-    """Behaviors' IDs, summed field by field."""
-    return sum_pooling(inputs.behavior_ids_GLK, inputs.behavior_mask_GL)
+def summed_behavior_ids(inputs: Inputs, fields: Sequence[int]) -> Float[Array, "G K"]:
+    """Behaviors' IDs of these fields, each summed."""
+    return sum_pooling(behavior_ids(inputs, fields), inputs.behavior_mask_GL)
 
 
 class EmbeddingMLP(nnx.Module):
@@ -94,10 +94,11 @@ class EmbeddingMLP(nnx.Module):
     """
 
     def __init__(self, spec: NetSpec, seen_width: int, *, rngs: nnx.Rngs):
+        self.fields = spec.pooled_fields
         self.head = Head(_id_width(spec) + seen_width, spec.head_widths, rngs=rngs)
 
     def __call__(self, inputs: Inputs, seen: Sequence[Array]) -> Float[Array, "B 2"]:
-        pooled_BK = summed_behavior_ids(inputs)[inputs.group_B]
+        pooled_BK = summed_behavior_ids(inputs, self.fields)[inputs.group_B]
         x_BX = jnp.concatenate([*id_parts(inputs), pooled_BK, *seen], axis=-1)
         return self.head(x_BX, inputs.there_B)
 
@@ -110,10 +111,11 @@ class LogisticRegression(nnx.Module):
     """
 
     def __init__(self, spec: NetSpec, seen_width: int, *, rngs: nnx.Rngs):
+        self.fields = spec.pooled_fields
         self.linear = nnx.Linear(_id_width(spec) + seen_width, 2, rngs=rngs)
 
     def __call__(self, inputs: Inputs, seen: Sequence[Array]) -> Float[Array, "B 2"]:
-        pooled_BK = summed_behavior_ids(inputs)[inputs.group_B]
+        pooled_BK = summed_behavior_ids(inputs, self.fields)[inputs.group_B]
         return self.linear(jnp.concatenate([*id_parts(inputs), pooled_BK, *seen], axis=-1))
 
 
@@ -128,8 +130,9 @@ class DIN(nnx.Module):
     """
 
     def __init__(self, spec: NetSpec, seen_width: int, *, rngs: nnx.Rngs):
-        width = spec.embedding_width * len(spec.behavior_targets)
-        self.targets = spec.behavior_targets
+        self.fields = spec.pooled_fields
+        self.targets = tuple(spec.behavior_targets[field] for field in self.fields)
+        width = spec.embedding_width * len(self.fields)
         unit = ActivationUnit(
             width,
             width,
@@ -148,7 +151,7 @@ class DIN(nnx.Module):
 
     def __call__(self, inputs: Inputs, seen: Sequence[Array]) -> Float[Array, "B 2"]:
         pooled_BK = self.pooling(
-            inputs.behavior_ids_GLK,
+            behavior_ids(inputs, self.fields),
             inputs.behavior_mask_GL,
             flat(inputs.impression_BFE[:, list(self.targets)]),
             inputs.group_B,
@@ -158,7 +161,7 @@ class DIN(nnx.Module):
 
 
 def _id_width(spec: NetSpec) -> int:
-    fields = spec.user_fields + spec.impression_fields + len(spec.behavior_targets)
+    fields = spec.user_fields + spec.impression_fields + len(spec.pooled_fields)
     return spec.embedding_width * fields
 
 

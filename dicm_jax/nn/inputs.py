@@ -7,6 +7,7 @@ Shape legend
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, no_type_check
 
 import jax
@@ -44,6 +45,14 @@ class Inputs:
 def flat(x: Array) -> Array:
     """Everything but dim 0 side by side."""
     return x.reshape(x.shape[0], -1)
+
+
+def behavior_ids(inputs: Inputs, fields: Sequence[int]) -> Float[Array, "G L X"]:
+    """ID rows of the behaviors, some of their fields side by side."""
+    groups, behaviors, all_ids = inputs.behavior_ids_GLK.shape
+    width = inputs.impression_BFE.shape[-1]
+    behavior_GLFE = inputs.behavior_ids_GLK.reshape(groups, behaviors, all_ids // width, width)
+    return behavior_GLFE[:, :, list(fields)].reshape(groups, behaviors, len(fields) * width)
 
 
 def place(

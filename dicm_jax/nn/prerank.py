@@ -35,7 +35,7 @@ class PreRank(nnx.Module):
         self.views = nnx.Dict({content: Missing(spec) for content in spec.seen_contents})
         contents = len(spec.seen_contents)
         id_width, vector_width = spec.embedding_width, spec.vector_width * contents
-        of_user = id_width * (spec.user_fields + len(spec.behavior_targets))
+        of_user = id_width * (spec.user_fields + len(spec.pooled_fields))
         of_user += vector_width * spec.sees_behavior_images
         of_ad = id_width * spec.impression_fields + vector_width * spec.sees_ad_image
         *hidden, outputs = spec.tower_widths
@@ -50,7 +50,7 @@ class PreRank(nnx.Module):
 
     def user_vectors(self, inputs: Inputs) -> Float[Array, "G P"]:
         """``u``, once a group, from what is known of the user alone."""
-        parts = [flat(inputs.user_GFE), summed_behavior_ids(inputs)]
+        parts = [flat(inputs.user_GFE), summed_behavior_ids(inputs, self.spec.pooled_fields)]
         if self.spec.sees_behavior_images:
             parts += [
                 sum_pooling(inputs.behavior_GLE[content], inputs.behavior_mask_GL)

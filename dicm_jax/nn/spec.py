@@ -40,8 +40,8 @@ class NetSpec:
         it, element by element: how well the ad's look fits what the user clicked.
       similarity: whether the net also sees how alike the ad's image and those of behaviors are
         (`dicm_jax.nn.similarity`).
-      match_fields: positions, among the ID fields of behaviors, of those whose likeness to the ad's
-        the net also sees: the inner product of the ad's row and the mean of the behaviors'.
+      match_fields: positions, among the ID fields of behaviors, of those that are compared to the
+        ad's (`dicm_jax.nn.id_matches`) instead of summed or attended to.
       basic_net: what takes all embeddings together.
       head_widths: hidden widths of Embedding&MLP and DIN.
       din_widths: hidden widths of DIN's activation unit over behavior IDs.
@@ -96,6 +96,12 @@ class NetSpec:
     @property
     def compares(self) -> bool:
         return self.similarity and self.images == "both"
+
+    @property
+    def pooled_fields(self) -> tuple[int, ...]:
+        """ID fields of behaviors that the basic net pools."""
+        fields = range(len(self.behavior_targets))
+        return tuple(field for field in fields if field not in self.match_fields)
 
     @property
     def query_widths(self) -> tuple[int, ...]:

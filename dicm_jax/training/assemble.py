@@ -148,10 +148,11 @@ def model_spec(config: Config, log: ClickLog) -> ModelSpec:
             "model.images='behavior' with model.query_fields=(): attention over behaviors has no"
             f" query; name ID fields of the impression, of {', '.join(names)}"
         )
-    if settings.basic_net == "din" and not log.fields_of("behavior"):
+    if settings.basic_net == "din" and not set(behavior_fields) - set(settings.match_fields):
         raise ConfigError(
-            f"model.basic_net='din' on log {log.name!r}, whose behaviors have no ID fields: DIN"
-            " attends to them; use 'embedding_mlp' or 'lr', or add fields of level 'behavior'"
+            f"model.basic_net='din' on log {log.name!r}, whose behaviors have no ID fields but"
+            f" model.match_fields={settings.match_fields}: DIN attends to them; use 'embedding_mlp'"
+            " or 'lr', or add fields by data.behavior_fields"
         )
     net = NetSpec(
         user_fields=len(log.fields_of("user")),

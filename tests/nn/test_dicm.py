@@ -62,6 +62,7 @@ CHANGES: list[dict[str, Any]] = [
     {"similarity": True, "images": "behavior"},
     {"match_fields": (1, 0)},
     {"match_fields": (0,), "images": "none", "basic_net": "lr"},
+    {"match_fields": (1,), "basic_net": "din", "din_activation": "prelu"},
     {"head_widths": (8,), "attention_widths": (6,)},
     BOTH,
     BOTH | {"images": "ad"},

@@ -98,7 +98,9 @@ def test_the_ad_among_the_behaviors_is_counted_by_the_last_kernel(given):
 def test_id_matches_are_inner_products_with_the_mean_of_the_behaviors():
     spec = dataclasses.replace(SPEC, match_fields=(1, 0))
     given = inputs()
-    found_BM = np.asarray(IdMatches(spec)(given))
+    module = IdMatches(spec)
+    found_BX = np.asarray(module(given))
+    assert found_BX.shape == (len(given.group_B), module.width)
     width = SPEC.embedding_width
     for b, g in enumerate(np.asarray(given.group_B)):
         there_L = np.asarray(given.behavior_mask_GL)[g]
@@ -107,4 +109,6 @@ def test_id_matches_are_inner_products_with_the_mean_of_the_behaviors():
             of_field = slice(field * width, (field + 1) * width)
             behavior_LE = np.asarray(given.behavior_ids_GLK)[g][there_L][:, of_field]
             mean_E = behavior_LE.mean(axis=0) if there_L.any() else np.zeros(width)
-            np.testing.assert_allclose(found_BM[b, m], ad_E @ mean_E, rtol=1e-4, atol=1e-6)
+            np.testing.assert_allclose(found_BX[b, m], ad_E @ mean_E, rtol=1e-4, atol=1e-6)
+            of_mean = slice(2 + m * width, 2 + (m + 1) * width)
+            np.testing.assert_allclose(found_BX[b, of_mean], mean_E, rtol=1e-5, atol=1e-6)
