@@ -75,14 +75,14 @@ def get_config() -> dict[str, Any]:
     return {
         "title": "What product photos tell about the next purchase",
         "text": "Every variant of the Deep Image CTR Model on the H&M log, three seeds each. The "
-        "log is the same for all seeds; they draw parameters and the order of training. The "
-        "control gives articles each other's photos.",
+        "log is the same for all seeds; they draw parameters, the order of training and, for the "
+        "control that gives articles each other's photos, who gets whose.",
         "base": str(BASE),
         "settings": {"checkpoint.keep": 1},
         "variants": variants,
         "labels": labels,
         "seeds": [0, 1, 2],
-        "seed_settings": ["train.seed"],
+        "seed_settings": ["train.seed", "data.seed"],
         "reference": "mlp-none",
         "comparisons": _comparisons(),
         "tables": _tables(),
