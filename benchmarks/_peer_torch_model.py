@@ -33,7 +33,7 @@ class TorchBatch:
     """One batch. Keys are those of a `KeyBatch`, int64.
 
     Attributes:
-      user_GF, impression_BF, behavior_GL: ID keys.
+      user_GF, impression_BF, behavior_GLF: ID keys.
       ad_image_B, behavior_image_GL: rows of the feature table.
       group_B: group of each impression; None where every impression is a group of its own.
       label_B: 1 clicked, 0 not.
@@ -41,7 +41,7 @@ class TorchBatch:
 
     user_GF: Tensor
     impression_BF: Tensor
-    behavior_GL: Tensor
+    behavior_GLF: Tensor
     ad_image_B: Tensor
     behavior_image_GL: Tensor
     group_B: Tensor | None
@@ -62,11 +62,12 @@ class ImpressionRows:
         item_NF = log.items.ids_NF[split.item_B] + stack.item_F
         context_NF = split.context_ids_BF + stack.context_F
         behavior_GL, real_GL = _padded_behaviors(split, behaviors)
-        behavior_key_GL = np.where(real_GL, stack.behavior_key(behavior_GL), PADDING)
+        keys_GLF = stack.behavior_key_NF[behavior_GL]
+        behavior_key_GLF = np.where(real_GL[..., None], keys_GLF, PADDING)
         image_GL = np.where(real_GL, log.items.image_N[behavior_GL], PADDING)
         self.user_NF = _long((split.user_ids_GF + stack.user_F)[group_N])
         self.impression_NF = _long(np.concatenate([item_NF, context_NF], axis=1))
-        self.behavior_NL = _long(behavior_key_GL[group_N])
+        self.behavior_NLF = _long(behavior_key_GLF[group_N])
         self.ad_image_N = _long(log.items.image_N[split.item_B])
         self.behavior_image_NL = _long(image_GL[group_N])
         self.label_N = _long(split.click_B)
@@ -76,7 +77,7 @@ class ImpressionRows:
         return TorchBatch(
             self.user_NF[index_B],
             self.impression_NF[index_B],
-            self.behavior_NL[index_B],
+            self.behavior_NLF[index_B],
             self.ad_image_N[index_B],
             self.behavior_image_NL[index_B],
             None,
@@ -177,6 +178,7 @@ class TorchDICM(nn.Module):
         self.poolings = nn.ModuleList(
             [AttentivePooling(width, query, attention_widths) for query in query_widths]
         )
+        # Fields, one ID field of behaviors, the ad image, behaviors pooled for each query.
         self.head = mlp((n_fields + 1 + 1 + len(query_widths)) * width, head_widths, 2)
 
     def forward(self, batch: TorchBatch) -> Tensor:
@@ -188,7 +190,7 @@ class TorchDICM(nn.Module):
         parts = [
             _expanded(self._embed(batch.user_GF).flatten(1), batch.group_B),
             impression_BFE.flatten(1),
-            _expanded(self._embed(batch.behavior_GL).sum(dim=1), batch.group_B),
+            _expanded(self._embed(batch.behavior_GLF).sum(dim=1).flatten(1), batch.group_B),
             ad_BE,
         ]
         for pooling, query_BQ in zip(self.poolings, queries, strict=True):
@@ -274,7 +276,7 @@ def copy_weights(
         unit = view["aggregator"]["poolings"][i]["unit"]
         first = np.concatenate([unit["key_EH"], unit["query_QH"]])
         copy_mlp(pooling.unit, unit, first, unit["bias_H"])
-    copy_mlp(model.head, net["head"])
+    copy_mlp(model.head, net["basic_net"]["head"])
 
 
 @torch.no_grad()

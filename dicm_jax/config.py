@@ -94,8 +94,9 @@ class ModelConfig:
     attention_widths: tuple[int, ...] = setting((64, 16), "dims of the hidden layers", at_least=1)
     query_fields: tuple[str, ...] = setting((), "ID fields of the second query; none = one query")
     interaction: Literal["concat", "product", "outer"] = setting(
-        "concat", "what attention sees beside query and behavior: nothing, their elementwise product,"
-        " or all products of their elements"
+        "concat",
+        "what attention sees beside query and behavior: nothing, their elementwise product,"
+        " or all products of their elements",
     )
     normalizer: Literal["none", "softmax"] = setting(
         "none", "of attention weights; paper: none, a plain weighted sum"
@@ -116,11 +117,16 @@ class ModelConfig:
         (), "ID fields of behaviors to compare with the ad's, by inner products, instead of pooling"
     )
     match_init_scale: float = setting(
-        0.3, "standard deviation of new rows of match_fields; small ones learn no products", at_least=0
+        0.3,
+        "standard deviation of new rows of match_fields; small ones learn no products",
+        at_least=0,
     )
     head_widths: tuple[int, ...] = setting((200, 80), "dims of the hidden layers", at_least=1)
     din_widths: tuple[int, ...] = setting(
-        (36,), "dims of the hidden layers of DIN's attention to behavior IDs", min_length=1, at_least=1
+        (36,),
+        "dims of the hidden layers of DIN's attention to behavior IDs",
+        min_length=1,
+        at_least=1,
     )
     din_interaction: Literal["concat", "product", "outer"] = setting(
         "product", "the same as interaction, for DIN's attention"
@@ -132,7 +138,8 @@ class ModelConfig:
         "dice", "of DIN's attention and head"
     )
     tower_widths: tuple[int, ...] = setting(
-        (200, 10), "prerank: dims of both towers' layers; the last is that of their vectors",
+        (200, 10),
+        "prerank: dims of both towers' layers; the last is that of their vectors",
         min_length=1,
         at_least=1,
     )
@@ -261,6 +268,12 @@ class CheckpointConfig:
 
     every: int = setting(0, "steps; 0 = at the end only", at_least=0)
     keep: int = setting(2, "newest checkpoints kept", at_least=1)
+    warm_start: str | None = setting(
+        None, "folder of another run, whose trained parts a new run starts from"
+    )
+    warm_parts: Literal["partial", "full"] = setting(
+        "partial", "what is taken over: all but ID rows, as in the paper; or they too"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,7 +366,11 @@ def _check_prerank(model: ModelConfig) -> None:
         ("basic_net", "embedding_mlp", "both towers are fully connected layers"),
         ("match", False, "the ad's image must not meet behaviors before the inner product"),
         ("similarity", False, "the ad's image must not meet behaviors before the inner product"),
-        ("match_fields", (), "the ad's IDs must not meet those of behaviors before the inner product"),
+        (
+            "match_fields",
+            (),
+            "the ad's IDs must not meet those of behaviors before the inner product",
+        ),
     ):
         found = getattr(model, name)
         if found != wanted:

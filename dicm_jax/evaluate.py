@@ -56,8 +56,10 @@ def segments_of(split: GroupedImpressions) -> dict[str, np.ndarray]:
     segments = {"cold items": split.cold_B, "warm items": ~split.cold_B}
     bounds = [*HISTORY_LENGTHS, np.inf]
     for low, high in itertools.pairwise(bounds):
-        upper = f"to {high - 1:.0f}" if np.isfinite(high) else "and more"
-        segments[f"history of {low} {upper}"] = (length_B >= low) & (length_B < high)
+        name = (
+            f"history of {low} to {high - 1:.0f}" if np.isfinite(high) else f"history of {low} up"
+        )
+        segments["no history" if high == 1 else name] = (length_B >= low) & (length_B < high)
     return {name: chosen_B for name, chosen_B in segments.items() if chosen_B.any()}
 
 

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from dicm_jax.ams.mesh import Roles, shape_of
 from dicm_jax.checkpoint.fingerprint import fingerprint, settings_of_all
 from dicm_jax.checkpoint.manager import Checkpoints
+from dicm_jax.checkpoint.warm_start import warm_start
 from dicm_jax.cli import DONE, PREEMPTED, run_command
 from dicm_jax.command_line import parse_command_line
 from dicm_jax.config import Config
@@ -80,6 +81,9 @@ def fit(
         connection = job.connect(source, model)
         moves = assemble.optimizers(config.optimizer, source)
         state = assemble.initial_state(job, model, params, moves, connection)
+        if config.checkpoint.warm_start and not done:
+            source_of_parts = Path(config.checkpoint.warm_start) / CHECKPOINTS
+            state = warm_start(source_of_parts, config.checkpoint.warm_parts, state)
         if done:
             state = checkpoints.restore(done, like=state)
             _say(f"{workdir.name}: going on from step {done} of {total}")

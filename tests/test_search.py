@@ -24,8 +24,9 @@ from dicm_jax.errors import ConfigError
 from dicm_jax.search import search
 from dicm_jax.searches import trials
 from dicm_jax.searches.search_file import load_search
-from dicm_jax.studies.cells import Cell, Runner
+from dicm_jax.studies.cells import Cell
 from dicm_jax.studies.files import write_json
+from dicm_jax.studies.runner import Runner
 from dicm_jax.train import PreemptedError
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from dicm_jax.ams import exchange, owner
@@ -33,9 +32,7 @@ UpdateRows = Callable[[Table, Float[Array, "U E"]], Table]
 """Row-sparse optimiser: the touched rows of every array and their summed gradients to new rows."""
 
 
-def init_rows(
-    key: Array, mesh: Mesh, n_rows: int, width: int, scale: float | np.ndarray
-) -> Array:
+def init_rows(key: Array, mesh: Mesh, n_rows: int, width: int, scale: float | np.ndarray) -> Array:
     """Rows drawn from N(0, scale^2), made shard by shard where they will lie.
 
     The draw of a row depends on the row alone, not on the mesh.
@@ -47,10 +44,10 @@ def init_rows(
       scale: one for all rows, or float32 ``[V, 1]``.
     """
 
-    def draw(key: Array, scale: ArrayLike) -> Array:
+    def draw(key: Array, scale: Array) -> Array:
         return scale * jax.random.normal(key, (n_rows, width), jnp.float32)
 
-    return jax.jit(draw, out_shardings=table_sharding(mesh))(key, scale)
+    return jax.jit(draw, out_shardings=table_sharding(mesh))(key, jnp.asarray(scale))
 
 
 def pull(

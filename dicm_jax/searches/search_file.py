@@ -28,7 +28,7 @@ from typing import Any, Literal
 from dicm_jax.config import Config
 from dicm_jax.config_file import check_override, from_json_dict, read_config_file, settings
 from dicm_jax.errors import ConfigError
-from dicm_jax.studies.grid import dotted
+from dicm_jax.studies.study_file import dotted
 
 Direction = Literal["maximize", "minimize"]
 OBJECTIVES: dict[str, Direction] = {"gauc": "maximize", "auc": "maximize", "logloss": "minimize"}

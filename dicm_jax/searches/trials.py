@@ -20,7 +20,8 @@ from dicm_jax.config import Config
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.errors import ConfigError
 from dicm_jax.searches.search_file import OBJECTIVES, Search
-from dicm_jax.studies.cells import Cell, Runner
+from dicm_jax.studies.cells import Cell
+from dicm_jax.studies.runner import Runner
 
 JOURNAL = "journal.log"
 _INSTEAD_OF = "instead_of"

@@ -14,7 +14,7 @@ from dicm_jax.checkpoint.fingerprint import fingerprint
 from dicm_jax.config import Config
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.errors import ConfigError
-from dicm_jax.studies.grid import Study
+from dicm_jax.studies.grid import Study, started_from_cell
 
 STUDY_FILE = "study.json"
 RESULT, FAILURE, PICTURES = "result.json", "failed.json", "pictures.json"
@@ -29,6 +29,7 @@ class Cell:
       config: its settings.
       folder: where it lies.
       with_pictures: whether attention of sampled users is kept for the report.
+      is_started_from: whether another cell starts from its checkpoint, which is then kept.
     """
 
     variant: str
@@ -36,6 +37,7 @@ class Cell:
     config: Config
     folder: Path
     with_pictures: bool
+    is_started_from: bool = False
 
     @property
     def name(self) -> str:
@@ -62,13 +64,28 @@ class Cell:
 
 def cells_of(study: Study, workdir: Path) -> list[Cell]:
     """All cells of a study, seed after seed, so that early on every variant has something."""
+    started_from = {started_from_cell(config) for config in study.configs.values()}
+
+    def folder(variant: str, seed: int) -> Path:
+        return workdir / "cells" / variant / f"seed-{seed}"
+
+    def config(variant: str, seed: int) -> Config:
+        config = study.configs[variant, seed]
+        source = started_from_cell(config)
+        if source is None:
+            return config
+        start = str(folder(source, seed))
+        checkpoint = dataclasses.replace(config.checkpoint, warm_start=start)
+        return dataclasses.replace(config, checkpoint=checkpoint)
+
     return [
         Cell(
             variant=variant,
             seed=seed,
-            config=study.configs[variant, seed],
-            folder=workdir / "cells" / variant / f"seed-{seed}",
+            config=config(variant, seed),
+            folder=folder(variant, seed),
             with_pictures=variant == study.attention and seed == study.seeds[0],
+            is_started_from=variant in started_from,
         )
         for seed in study.seeds
         for variant in study.variants
@@ -122,4 +139,6 @@ def _binding(config: Mapping[str, Any]) -> dict[str, Any]:
     return fingerprint(config) | {
         "train.steps": config["train"]["steps"],
         "evaluate.split": config["evaluate"]["split"],
+        "checkpoint.warm_start": config["checkpoint"].get("warm_start"),
+        "checkpoint.warm_parts": config["checkpoint"].get("warm_parts", "partial"),
     }

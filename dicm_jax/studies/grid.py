@@ -91,3 +91,13 @@ class Study:
     def label(self, variant: str) -> str:
         """What reports call a variant."""
         return self.labels.get(variant, variant)
+
+
+CELL = "cell:"
+"""``checkpoint.warm_start="cell:NAME"`` starts from the cell of variant NAME with the same seed."""
+
+
+def started_from_cell(config: Config) -> str | None:
+    """The variant whose cell a cell starts from; None where it starts from none of the study."""
+    given = config.checkpoint.warm_start
+    return given.removeprefix(CELL) if given is not None and given.startswith(CELL) else None

@@ -55,7 +55,7 @@ class Runner:
         except Exception as error:  # a cell may fail in any way; the others shall not mind
             _write_failure(cell, error)
         else:
-            if self._drop_checkpoints:
+            if self._drop_checkpoints and not cell.is_started_from:
                 for name in (CHECKPOINTS, BEST):
                     shutil.rmtree(cell.folder / name, ignore_errors=True)
         jax.clear_caches()

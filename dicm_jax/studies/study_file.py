@@ -26,7 +26,7 @@ from typing import Any
 from dicm_jax.config import Config
 from dicm_jax.config_file import check_override, from_json_dict, read_config_file
 from dicm_jax.errors import ConfigError
-from dicm_jax.studies.grid import Bars, Comparison, Study, Table
+from dicm_jax.studies.grid import Bars, Comparison, Study, Table, started_from_cell
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DEFAULTS: dict[str, Any] = {
@@ -83,6 +83,7 @@ def load_study(path: str, overrides: Sequence[str] = ()) -> Study:
         attention=given["attention"],
     )
     _check_mentioned(study, path)
+    _check_starts(study, path)
     return study
 
 
@@ -221,6 +222,19 @@ def _check_mentioned(study: Study, path: str) -> None:
             raise ConfigError(
                 f"{path}: {place} names the variant {name!r}, which the study does not have;"
                 f"{_meant(name, study.variants)} its variants: {', '.join(study.variants)}"
+            )
+
+
+def _check_starts(study: Study, path: str) -> None:
+    """A cell that starts from another's checkpoint comes after it."""
+    order = list(study.variants)
+    for (variant, _), config in study.configs.items():
+        source = started_from_cell(config)
+        if source is not None and source not in order[: order.index(variant)]:
+            raise ConfigError(
+                f"{path}: variant {variant!r} starts from the cell of {source!r}"
+                " (checkpoint.warm_start), which is no variant before it; put that one first, of"
+                f" {', '.join(order)}"
             )
 
 

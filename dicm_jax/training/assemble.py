@@ -25,8 +25,8 @@ from dicm_jax.features.table_files import TableFiles
 from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training import schedules
 from dicm_jax.training.connection import Connection, connect, on_host
-from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
 from dicm_jax.training.frequency_decay import frequency_decay
+from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model
 from dicm_jax.training.planning import Layouts
 from dicm_jax.training.row_adam import RowAdam, RowOptimizer
 from dicm_jax.training.servers import Exchanges, Tables
@@ -267,9 +267,7 @@ def _id_scales(job: Job, source: BatchSource) -> np.ndarray:
     return scale_V1
 
 
-def first_errors(
-    exchanges: Exchanges, roles: Roles, places: int, id_width: int
-) -> dict[str, Any]:
+def first_errors(exchanges: Exchanges, roles: Roles, places: int, id_width: int) -> dict[str, Any]:
     """Nothing owed yet to the rows of any list that travels by an inexact wire."""
     widths = {name: channel.embedder.width for name, channel in exchanges.content.items()}
     return {

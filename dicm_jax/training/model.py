@@ -18,8 +18,8 @@ from dicm_jax.ams.embedding import Embedder
 from dicm_jax.ams.feature_table import ContentRows
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.nn.compressor import Compressor, OutputNorm, start_from_directions
-from dicm_jax.nn.dicm import DICM
 from dicm_jax.nn.dice import Moment, SumOver, training
+from dicm_jax.nn.dicm import DICM
 from dicm_jax.nn.inputs import Inputs, place
 from dicm_jax.nn.prerank import PreRank
 from dicm_jax.nn.spec import NetSpec

@@ -79,7 +79,7 @@ class Recorder:
 
     def _log(self, step: int, loss: float) -> None:
         speed = self.samples_per_s
-        self._bar.set_postfix_str(f"{speed:,.0f} samples/s, loss {loss:.4f}")
+        self._bar.set_postfix_str(f"{speed:,.0f} samples/s, loss {loss:.4f}", refresh=False)
         values = {"loss": loss, "samples_per_s": round(speed, 1), "overflown": self.overflown}
         self._events.write("train", step, values | savings(self._traffic))
         self._traffic = None

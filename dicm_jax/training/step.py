@@ -168,7 +168,9 @@ def _as_they_come(roles: Roles, exchanges: Exchanges) -> Any:
     Said to jit once more, which else spells the same sharding differently from the state that came
     in, and traces the second step anew.
     """
-    marker = StateOf(0, ParamsOf(0, 0), ParamsOf(0, 0), 0, 0, 0)  # one leaf for each part of a state
+    marker = StateOf(
+        0, ParamsOf(0, 0), ParamsOf(0, 0), 0, 0, 0
+    )  # one leaf for each part of a state
     everywhere = jax.NamedSharding(roles.servers, REPLICATED_SPEC)
     at_servers = exchanges.strategy.at_servers
     return state_shardings(marker, roles, embed_at_servers=at_servers), everywhere

@@ -15,6 +15,7 @@ from flax import nnx
 
 from dicm_jax.nn.activation_unit import ActivationUnit
 from dicm_jax.nn.aggregators import AttentivePooling, MultiQueryAttentivePooling, sum_pooling
+from dicm_jax.nn.prelu import PReLU
 from tests import numpy_model
 
 G, B, L, E, Q = 3, 8, 6, 5, 5
@@ -159,6 +160,7 @@ def test_the_product_lets_a_query_change_the_order_of_weights(inputs):
     for interaction in ("concat", "product"):
         unit = pooling(interaction).unit
         for activation in unit.activations:
+            assert isinstance(activation, PReLU)
             activation.slope[...] = jnp.ones_like(activation.slope[...])
         group_B = jnp.zeros(B, jnp.int32)
         there_BL = jnp.ones((B, L), bool)
