@@ -54,9 +54,9 @@ INTERACTIONS: dict[str, Interaction | None] = {
     "product": Interaction(lambda key, query: key, _product),
     "outer": Interaction(lambda key, query: key * query, _outer),
 }
-"""What joins ``[e ; q]``: nothing, as the paper draws it; ``e * q``, element by element, as in public
-DIN code (whose ``q - e`` is a combination of ``e`` and ``q``, which the same layer forms); or all
-products of their elements, as DIN's paper draws it."""
+"""What joins ``[e ; q]``: nothing, as the paper draws it; ``e * q``, element by element, as in
+public DIN code (whose ``q - e`` is a combination of ``e`` and ``q``, which the same layer forms);
+or all products of their elements, as DIN's paper draws it."""
 
 
 class ActivationUnit(nnx.Module):

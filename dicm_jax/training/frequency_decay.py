@@ -4,9 +4,9 @@
 
 ``n_i`` is how often ID ``i`` occurs in the train split. A frequent ID meets the term in many
 batches, each time with a small weight, so over an epoch every row is pulled about alike; without
-it the rare IDs, which a model learns by heart, are pulled the least. A row of the batch counts once,
-however often it stands there; a row that is absent is left alone. It is part of the gradient, so it
-goes through the optimiser's moments.
+it the rare IDs, which a model learns by heart, are pulled the least. A row of the batch counts
+once, however often it stands there; a row that is absent is left alone. It is part of the
+gradient, so it goes through the optimiser's moments.
 
 Shape legend
     V   rows of the table     U   rows touched by a batch     E   embedding width
