@@ -40,6 +40,8 @@ INGREDIENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "plain": ("joint, attention alone", {**NO_MATCHES, **PAPER_WIDTHS}),
     "likeness": ("joint, attention and likeness of photos", NO_MATCHES),
     "likeness-shuffled": ("the same, photos shuffled", {**NO_MATCHES, **SHUFFLED}),
+    "small-ids": ("joint, matched IDs start at .01", {"model.match_init_scale": 0.01}),
+    "separate": ("joint, two compressors", {"model.share_compressor": False}),
     "random-start": (
         "joint, compressor from random weights",
         {"model.compressor_init": "he", "optimizer.compressor_learning_rate": 1e-3},
@@ -121,6 +123,8 @@ def _comparisons() -> list[dict[str, str]]:
         ("mlp-joint", "likeness", "Where in the shop an article hangs adds to its photo."),
         ("likeness", "likeness-shuffled", "Without these IDs, photos carry more."),
         ("mlp-joint", "random-start", "Starting from principal directions helps."),
+        ("mlp-joint", "separate", "One compressor for both sides helps."),
+        ("mlp-joint", "small-ids", "Matched IDs must start large enough."),
         ("warm-partial", "mlp-joint", "A partial warm-up helps."),
         ("warm-full", "mlp-joint", "A full warm-up helps."),
         ("prerank-joint", "prerank-none", "Images help in the pre-rank stage."),

@@ -119,7 +119,7 @@ def test_an_override_that_a_variant_would_undo_is_refused(tmp_path):
         load_study(_study(tmp_path), ["train.seed=9"])
 
 
-@pytest.mark.parametrize(("name", "cells"), [("synthetic", 70), ("hm", 66)])
+@pytest.mark.parametrize(("name", "cells"), [("synthetic", 70), ("hm", 72)])
 def test_the_studies_that_come_along_are_sound(name, cells):
     overrides = ["data.path=data/hm"] if name == "hm" else []
     study = load_study(str(ROOT / f"configs/study/{name}.py"), overrides)
