@@ -302,6 +302,7 @@ class Config:
         _check_lanes(self.mesh, self.train)
         _check_prerank(self.model)
         _check_match(self.model)
+        _check_once(self.model)
         _check_patience(self)
 
 
@@ -386,6 +387,17 @@ def _check_match(model: ModelConfig) -> None:
             "model.match=True with model.aggregator='concat': behaviors side by side are no one"
             " vector to multiply with the ad's; set model.match=False or another aggregator"
         )
+
+
+def _check_once(model: ModelConfig) -> None:
+    for setting_name in ("query_fields", "match_fields"):
+        names = getattr(model, setting_name)
+        twice = [name for name in names if names.count(name) > 1]
+        if twice:
+            raise ConfigError(
+                f"model.{setting_name}={names!r}: {twice[0]!r} stands there"
+                f" {names.count(twice[0])} times, which adds nothing; leave one"
+            )
 
 
 def _check_patience(config: Config) -> None:

@@ -83,7 +83,7 @@ def main() -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--workdir", required=True, type=Path, help="folder of the run")
-    parser.add_argument("--step", type=int, help="checkpoint; default: the newest")
+    parser.add_argument("--step", type=int, help="checkpoint; default: best, else newest")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     arguments = parser.parse_args()

@@ -141,7 +141,8 @@ def main() -> None:
     parser.add_argument(
         "--drop-checkpoints",
         action="store_true",
-        help="delete a cell's checkpoints once its results are written",
+        help="delete a cell's checkpoints once its results are written, but not those that other"
+        " cells start from",
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     overrides, rest = split_overrides(sys.argv[1:], parser)

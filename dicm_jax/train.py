@@ -8,6 +8,7 @@ stdout is the result as one JSON object.
 
 import contextlib
 import dataclasses
+import functools
 import json
 import sys
 import time
@@ -37,7 +38,7 @@ from dicm_jax.training.events import Events, NoEvents, jsonable
 from dicm_jax.training.feed import feed
 from dicm_jax.training.preemption import Preemption
 from dicm_jax.training.recorder import Recorder
-from dicm_jax.training.restore import BEST, CHECKPOINTS
+from dicm_jax.training.restore import BEST, CHECKPOINTS, trained
 
 
 class PreemptedError(Exception):
@@ -72,9 +73,13 @@ def fit(
 
     with contextlib.ExitStack() as stack:
         # ---- Parameters: from the last checkpoint, or new
-        settings = fingerprint(to_json_dict(config))
+        of_run = functools.partial(
+            Checkpoints,
+            settings=fingerprint(to_json_dict(config)),
+            vocabularies=log.vocabulary_sizes,
+        )
         checkpoints = stack.enter_context(
-            Checkpoints(workdir / CHECKPOINTS, keep=config.checkpoint.keep, settings=settings)
+            of_run(workdir / CHECKPOINTS, keep=config.checkpoint.keep)
         )
         done = checkpoints.latest() or 0
         model, params = assemble.new_model(job, from_scratch=not done)
@@ -82,14 +87,16 @@ def fit(
         moves = assemble.optimizers(config.optimizer, source)
         state = assemble.initial_state(job, model, params, moves, connection)
         if config.checkpoint.warm_start and not done:
-            source_of_parts = Path(config.checkpoint.warm_start) / CHECKPOINTS
-            state = warm_start(source_of_parts, config.checkpoint.warm_parts, state)
+            source_of_parts = trained(Path(config.checkpoint.warm_start))
+            parts = config.checkpoint.warm_parts
+            state = warm_start(source_of_parts, parts, state, log.vocabulary_sizes)
         if done:
             state = checkpoints.restore(done, like=state)
             _say(f"{workdir.name}: going on from step {done} of {total}")
         stopping: Stopping = WholeRun()
         if config.train.patience:
-            best = stack.enter_context(Checkpoints(workdir / BEST, keep=1, settings=settings))
+            best = stack.enter_context(of_run(workdir / BEST, keep=1))
+            best.forget_after(done)  # an earlier try got further; its steps are taken again
             notes = checkpoints.notes(done) if done else {}
             stopping = Patience(config.train.patience, best, notes)
 
@@ -140,7 +147,7 @@ def fit(
             predict = predictor(job, config.evaluate.split, model)
         probability_B = predict(state)
         scores = _scores(log.split(config.evaluate.split), probability_B)
-        events.write("eval", done, scores | {"split": config.evaluate.split})
+        events.write("eval", chosen, scores | {"split": config.evaluate.split})
         result = scores | {
             "steps": done,
             "best_step": chosen,
@@ -179,8 +186,16 @@ def _due(step: int, every: int) -> bool:
 
 
 def _without_images(config: Config) -> Config:
-    """The baseline: the same run of the same model without its image inputs."""
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, images="none"))
+    """The baseline: the same run of the same model without its image inputs.
+
+    It starts from nothing, as the paper's does (Table 6): of a run with images, its net could take
+    nothing over.
+    """
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, images="none"),
+        checkpoint=dataclasses.replace(config.checkpoint, warm_start=None),
+    )
 
 
 def train(path: str, workdir: Path, overrides: Sequence[str]) -> int:

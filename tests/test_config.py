@@ -395,6 +395,11 @@ def test_lanes_that_the_mesh_cannot_share(defaults, overrides, devices):
             r"model.match=True with model.aggregator='concat'.*another aggregator",
         ),
         (
+            ["model.query_fields=category,category"],
+            r"query_fields=\('category', 'category'\): 'category' stands there 2 times.*leave one",
+        ),
+        (["model.match_fields=a,b,a"], r"model.match_fields=.*: 'a' stands there 2 times"),
+        (
             ["train.patience=2"],
             r"train.patience=2 with evaluate.every=0.*set evaluate.every",
         ),

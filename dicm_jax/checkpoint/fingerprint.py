@@ -45,17 +45,26 @@ def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: str)
     Raises:
       CheckpointError: names every setting that differs, with both values.
     """
-    differing = [
+    differing = differences(found, wanted)
+    if differing:
+        raise CheckpointError(
+            f"cannot go on from the checkpoint in {folder}: it is of another model ({differing})."
+            " Use another --workdir, or the settings it was made with"
+        )
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """Every setting that differs, with both values, for a message; empty where none does.
+
+    Example:
+      >>> differences({"train.seed": 1, "train.epochs": 2}, {"train.seed": 3, "train.epochs": 2})
+      'train.seed was 1, is 3'
+    """
+    return "; ".join(
         f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}"
         for name in sorted({*found, *wanted})
         if found.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise CheckpointError(
-            f"cannot go on from the checkpoint in {folder}: it is of another model ("
-            + "; ".join(differing)
-            + "). Use another --workdir, or the settings it was made with"
-        )
+    )
 
 
 def _flatten(tree: Any, prefix: str) -> dict[str, Any]:

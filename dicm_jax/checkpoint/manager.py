@@ -7,7 +7,9 @@ devices that sent them, and is saved apart: on another number of devices a run g
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -25,11 +27,21 @@ class Checkpoints:
       folder: where they lie, one folder a step.
       keep: newest ones kept.
       settings: what the run's checkpoints belong to (see `fingerprint`).
+      vocabularies: sizes of the log's vocabularies, in their order, for
+        `dicm_jax.checkpoint.warm_start`.
     """
 
-    def __init__(self, folder: Path, *, keep: int, settings: dict[str, Any]):
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        settings: dict[str, Any],
+        vocabularies: Mapping[str, int] = MappingProxyType({}),
+    ):
         self.folder = folder.absolute()
         self.settings = settings
+        self.vocabularies = vocabularies
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
@@ -46,6 +58,12 @@ class Checkpoints:
         """Steps of all finished checkpoints, ascending."""
         return sorted(self._manager.all_steps())
 
+    def forget_after(self, step: int) -> None:
+        """Delete the checkpoints of later steps than `step`."""
+        for later in self.steps():
+            if later > step:
+                self._manager.delete(later)
+
     def save(self, step: int, state: TrainState, notes: dict[str, Any] | None = None) -> None:
         """Save in the background; the arrays may be donated as soon as this returns.
 
@@ -58,6 +76,7 @@ class Checkpoints:
             "next_batch": step,
             "notes": notes or {},
             "settings": self.settings,
+            "vocabularies": [list(pair) for pair in self.vocabularies.items()],
             "lists": _lists(state),
         }
         errors = dict(_named(state.errors))

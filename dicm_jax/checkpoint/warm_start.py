@@ -7,33 +7,40 @@ Only what is taken over is read from disk.
 """
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import orbax.checkpoint as ocp
 
+from dicm_jax.checkpoint.fingerprint import differences
 from dicm_jax.errors import CheckpointError
 from dicm_jax.training.state import Params, TrainState
 
 Parts = Literal["partial", "full"]
 
 
-def warm_start(checkpoints: Path, parts: Parts, state: TrainState) -> TrainState:
+def warm_start(
+    checkpoints: Path, parts: Parts, state: TrainState, vocabularies: Mapping[str, int]
+) -> TrainState:
     """`state` with what another run has learnt.
 
     Args:
       checkpoints: folder of the other run's checkpoints; the newest is read.
       parts: with or without ID rows.
       state: a new state, laid out on the devices.
+      vocabularies: sizes of the log's vocabularies, in their order: what ID rows stand for.
 
     Raises:
-      CheckpointError: there is no checkpoint, it cannot be read, or its model has other parts or
-        sizes.
+      CheckpointError: there is no checkpoint, it cannot be read, its model has other parts or
+        sizes, or its ID rows stand for other keys.
     """
     path = _newest(checkpoints) / "state"
     wanted = _taken(state, parts)
     try:
+        if parts == "full":
+            _check_vocabularies(path, vocabularies)
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             _check_shapes(reader.metadata(path).item_metadata, wanted, path)
             like = {name: _abstract(leaf) for name, leaf in wanted.items()}
@@ -72,6 +79,21 @@ def _taken(state: TrainState, parts: Parts) -> dict[str, Any]:
     return {name: leaf for name, leaf in arrays.items() if name.startswith(prefixes)}
 
 
+def _check_vocabularies(path: Path, wanted: Mapping[str, int]) -> None:
+    """Refuse ID rows of another log; tables are padded, so their shapes do not tell."""
+    with ocp.Checkpointer(ocp.JsonCheckpointHandler()) as reader:
+        record = reader.restore(path.parent / "record")
+    if "vocabularies" not in record:
+        return  # a checkpoint of before they were written down
+    found = dict(record["vocabularies"])
+    if list(found.items()) != list(wanted.items()):
+        differing = differences(found, wanted) or f"their order was {list(found)}"
+        raise CheckpointError(
+            f"checkpoint.warm_parts='full': the ID rows of {path} are those of other vocabularies"
+            f" ({differing}); use checkpoint.warm_parts='partial'"
+        )
+
+
 def _check_shapes(found: Any, wanted: dict[str, Any], path: Path) -> None:
     for name, leaf in wanted.items():
         if name not in found:
@@ -80,11 +102,9 @@ def _check_shapes(found: Any, wanted: dict[str, Any], path: Path) -> None:
                 " a run of the same model settings"
             )
         if tuple(found[name].shape) != leaf.shape:
-            hint = "the logs have other vocabularies: use checkpoint.warm_parts='partial'"
             raise CheckpointError(
                 f"checkpoint.warm_start: {name} of {path} has shape {tuple(found[name].shape)}, of"
-                f" this model {leaf.shape}; "
-                + (hint if name == "ids.row" else "make the sizes of the two models equal")
+                f" this model {leaf.shape}; make the sizes of the two models equal"
             )
 
 

@@ -32,7 +32,7 @@ import numpy as np
 import pyarrow as pa
 
 from dicm_jax.data.features_array import ArrayNames, read_features
-from dicm_jax.data.fuxictr_arrow import places_in
+from dicm_jax.data.fuxictr_arrow import equals, places_in
 from dicm_jax.data.fuxictr_catalogue import catalogue_of, index_of, item_texts
 from dicm_jax.data.fuxictr_columns import Column, read_columns
 from dicm_jax.data.fuxictr_config import FuxiCTRConfig
@@ -46,6 +46,7 @@ from dicm_jax.errors import DataError
 
 FEATURE_VOCAB = "feature_vocab.json"
 _SPLITS = ("train", "valid", "test")
+_PADDING = 0
 
 
 def load(
@@ -164,10 +165,19 @@ def _splits(
         behaviors_E, left_out = _behaviors(layout, items, table, most, newest_at)
         splits[split] = _grouped(layout, keys, items, users, table, behaviors_E)
         notes |= _split_notes(split, splits[split], left_out)
+        notes[f"{split}_rows_of_nameless_users"] = _nameless(layout, table)
     train, test = splits["train"], splits["test"]
     unseen_N = np.ones(len(items), bool)
     unseen_N[train.item_B] = unseen_N[train.behavior_item_H] = False
     return train, dataclasses.replace(test, cold_B=unseen_N[test.item_B]), notes
+
+
+def _nameless(layout: Layout, table: Table) -> int:
+    """Rows whose user the files do not tell from others: together they count as one user."""
+    user, texts = layout.user, [layout.user.missing]
+    if layout.columns.encoded and user.kind == "categorical":
+        texts += [str(_PADDING), str(user.unknown)]
+    return sum(int(equals(table.user_E, text).sum()) for text in dict.fromkeys(texts))
 
 
 def _behaviors(

@@ -48,7 +48,7 @@ def grouped(world: World, chosen_B: np.ndarray, *, behaviors: int) -> GroupedImp
     starts_B = (np.diff(customer_B, prepend=-1) != 0) | (np.diff(day_B, prepend=day_B[0]) != 0)
     first_G = np.flatnonzero(starts_B)
     customer_G, day_G = customer_B[first_G], day_B[first_G]
-    behavior_offsets, position_H = _newest(world.histories, customer_G, day_G, behaviors)
+    behavior_offsets, position_H = world.histories.newest(customer_G, day_G, behaviors)
     user_statistics = (
         world.histories.count(customer_G, day_G),
         world.histories.days_since_last(customer_G, day_G),
@@ -64,17 +64,6 @@ def grouped(world: World, chosen_B: np.ndarray, *, behaviors: int) -> GroupedImp
         click_B=everything.click_B[order_B],
         cold_B=np.zeros(len(item_B), bool),
     )
-
-
-def _newest(
-    histories: DatedEvents, customer_G: np.ndarray, day_G: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """CSR offsets and positions of each customer's newest purchases strictly before a day."""
-    end_G = histories.end(customer_G, day_G)
-    length_G = np.minimum(end_G - histories.start(customer_G), most)
-    offsets = np.concatenate([[0], np.cumsum(length_G)]).astype(np.int64)
-    shift_G = end_G - length_G - offsets[:-1]
-    return offsets, np.repeat(shift_G, length_G) + np.arange(offsets[-1])
 
 
 def _context_ids(sales: DatedEvents, item_B: np.ndarray, day_B: np.ndarray) -> np.ndarray:

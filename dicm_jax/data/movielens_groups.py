@@ -75,7 +75,7 @@ def grouped(world: World, chosen_E: np.ndarray, *, behaviors: int) -> GroupedImp
     starts_B = (np.diff(user_B, prepend=-1) != 0) | (np.diff(period_B, prepend=period_B[:1]) != 0)
     first_G = np.flatnonzero(starts_B)
     user_G, period_G = user_B[first_G], period_B[first_G]
-    behavior_offsets, position_H = newest(world.histories, user_G, period_G, behaviors)
+    behavior_offsets, position_H = world.histories.newest(user_G, period_G, behaviors)
     item_B = ratings.movie_E[order_B]
     return GroupedImpressions(
         user_G=user_G,
@@ -95,17 +95,6 @@ def grouped(world: World, chosen_E: np.ndarray, *, behaviors: int) -> GroupedImp
         click_B=(ratings.rating_E[order_B] >= LIKED).astype(np.uint8),
         cold_B=np.zeros(len(item_B), bool),
     )
-
-
-def newest(
-    histories: DatedEvents, owner_G: np.ndarray, day_G: np.ndarray, most: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """CSR offsets and positions of each owner's newest events strictly before a day."""
-    end_G = histories.end(owner_G, day_G)
-    length_G = np.minimum(end_G - histories.start(owner_G), most)
-    offsets = np.concatenate([[0], np.cumsum(length_G)]).astype(np.int64)
-    shift_G = end_G - length_G - offsets[:-1]
-    return offsets, np.repeat(shift_G, length_G) + np.arange(offsets[-1])
 
 
 def _history_ids(world: World, user_G: np.ndarray, period_G: np.ndarray) -> np.ndarray:

@@ -64,6 +64,21 @@ class DatedEvents:
         """Events of each owner strictly before ``day_Q``."""
         return self.end(owner_Q, day_Q) - self.start(owner_Q)
 
+    def newest(
+        self, owner_Q: np.ndarray, day_Q: np.ndarray, most: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """CSR offsets and positions of each owner's newest events strictly before ``day_Q``.
+
+        Args:
+          owner_Q, day_Q: the queries.
+          most: events of a query; older ones are left out.
+        """
+        end_Q = self.end(owner_Q, day_Q)
+        length_Q = np.minimum(end_Q - self.start(owner_Q), most)
+        offsets = np.concatenate([[0], np.cumsum(length_Q)]).astype(np.int64)
+        shift_Q = end_Q - length_Q - offsets[:-1]
+        return offsets, np.repeat(shift_Q, length_Q) + np.arange(offsets[-1])
+
     def days_since_first(self, owner_Q: np.ndarray, day_Q: np.ndarray) -> np.ndarray:
         """Days from each owner's first event before ``day_Q``, at least 1; 0: there is none."""
         return self._days_since(self.start(owner_Q), owner_Q, day_Q)

@@ -69,16 +69,20 @@ class Dice(nnx.Module):
     def _moments(self, x_NH: Array, there_N1: Array) -> tuple[Array, Array]:
         if self.sum_over is None:
             return self.mean[...], self.variance[...]
-        total = jnp.maximum(self.sum_over(jnp.sum(there_N1)), 1.0)
+        found = self.sum_over(jnp.sum(there_N1))
+        total = jnp.maximum(found, 1.0)
         mean_H = self.sum_over(_sum_of_rows(there_N1, x_NH)) / total
         squares_NH = jnp.square(x_NH - mean_H[None])
         variance_H = self.sum_over(_sum_of_rows(there_N1, squares_NH)) / total
-        self.mean[...] = self._moved(self.mean[...], mean_H)
-        self.variance[...] = self._moved(self.variance[...], variance_H)
+        self.mean[...] = self._moved(self.mean[...], mean_H, found)
+        self.variance[...] = self._moved(self.variance[...], variance_H, found)
         return mean_H, variance_H
 
-    def _moved(self, average_H: Array, found_H: Array) -> Array:
-        return self.decay * average_H + (1.0 - self.decay) * jax.lax.stop_gradient(found_H)
+    def _moved(self, average_H: Array, of_batch_H: Array, found: Array) -> Array:
+        of_batch_H = jax.lax.stop_gradient(of_batch_H)
+        # A batch of padding alone, such as one without any behavior, tells nothing.
+        moved_H = self.decay * average_H + (1.0 - self.decay) * of_batch_H
+        return jnp.where(found > 0, moved_H, average_H)
 
 
 def _sum_of_rows(weight_N1: Array, x_NH: Array) -> Array:

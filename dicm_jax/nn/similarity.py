@@ -26,6 +26,10 @@ CENTERS = np.array([-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0], 
 SPREADS = np.array([0.1, 0.07, 0.07, 0.07, 0.07, 0.07, 0.1, 0.1, 0.12, 0.12, 0.1], np.float32)
 """Dense around 0, where cosines of whitened vectors lie; the last kernel is that of equal looks."""
 
+SHORTEST = 0.01
+"""Cosines of vectors below this length fade to 0. The vector of items without content starts at 0,
+where a cosine has no slope of its own; one of 1e6 would be all that Adam remembers of it."""
+
 
 class SimilarityKernels(nnx.Module):
     """The soft histogram of cosines.
@@ -58,7 +62,8 @@ class SimilarityKernels(nnx.Module):
 
 
 def _unit(x: Array) -> Array:
-    return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + 1e-12)
+    squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
+    return x * jax.lax.rsqrt(jnp.maximum(squares, SHORTEST**2))
 
 
 def _summary(cosine_BL: Array, mask_BL: Array) -> Array:

@@ -154,9 +154,9 @@ def _dumbbell(
                 )
             )
         parts.append(el("circle", class_="knob", cx=at, cy=middle, r=6, fill=paint))
-    gain = signed(means[-1] - means[0])
-    at = across((min(means) + max(means)) / 2)
-    if len(means) > 1:
+    ends = [list(group.values())[place] for place in (0, -1)]
+    if len(group) > 1 and all(end.n for end in ends):
+        gain, at = signed(ends[1].mean - ends[0].mean), across((min(means) + max(means)) / 2)
         parts.append(el("text", gain, class_="axis", x=at, y=middle - 13, text_anchor="middle"))
     return parts
 

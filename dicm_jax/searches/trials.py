@@ -15,7 +15,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from dicm_jax.checkpoint.fingerprint import fingerprint
+from dicm_jax.checkpoint.fingerprint import differences, fingerprint
 from dicm_jax.config import Config
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.errors import ConfigError
@@ -75,15 +75,11 @@ def _binding(config: Config) -> dict[str, Any]:
 
 
 def _check_same(found: dict[str, Any], asked: dict[str, Any], workdir: Path) -> None:
-    differing = [
-        f"{name} was {found.get(name)!r}, is {asked.get(name)!r}"
-        for name in sorted({*found, *asked})
-        if found.get(name) != asked.get(name)
-    ]
+    differing = differences(found, asked)
     if differing:
         raise ConfigError(
-            f"--workdir={workdir} holds another search (" + "; ".join(differing) + "): its trials"
-            " could not be compared with new ones; name another folder"
+            f"--workdir={workdir} holds another search ({differing}): its trials could not be"
+            " compared with new ones; name another folder"
         )
 
 

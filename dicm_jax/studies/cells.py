@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from dicm_jax.checkpoint.fingerprint import fingerprint
+from dicm_jax.checkpoint.fingerprint import differences, fingerprint
 from dicm_jax.config import Config
 from dicm_jax.config_file import to_json_dict
-from dicm_jax.errors import ConfigError
+from dicm_jax.errors import CheckpointError, ConfigError
 from dicm_jax.studies.grid import Study, started_from_cell
+from dicm_jax.training.restore import CHECKPOINTS
 
-STUDY_FILE = "study.json"
+STUDY_FILE, CELLS = "study.json", "cells"
 RESULT, FAILURE, PICTURES = "result.json", "failed.json", "pictures.json"
 
 
@@ -30,6 +31,7 @@ class Cell:
       folder: where it lies.
       with_pictures: whether attention of sampled users is kept for the report.
       is_started_from: whether another cell starts from its checkpoint, which is then kept.
+      starts_from: folder of the cell that it starts from, if from one.
     """
 
     variant: str
@@ -38,6 +40,7 @@ class Cell:
     folder: Path
     with_pictures: bool
     is_started_from: bool = False
+    starts_from: Path | None = None
 
     @property
     def name(self) -> str:
@@ -61,35 +64,53 @@ class Cell:
         """The message that a cell failed with."""
         return json.loads((self.folder / FAILURE).read_text())["message"]
 
+    def check_start(self) -> None:
+        """Refuse to start from a cell that has not come to its end, or whose end is gone.
+
+        Raises:
+          CheckpointError: which cell, and what to do.
+        """
+        start = self.starts_from
+        if start is None or any((self.folder / CHECKPOINTS).glob("[0-9]*")):
+            return
+        if not (start / RESULT).exists():
+            raise CheckpointError(
+                f"{self.name} starts from the cell in {start}, which is not done; it can be run"
+                " once that one is: run the same command again"
+            )
+        if not any((start / CHECKPOINTS).glob("[0-9]*")):
+            raise CheckpointError(
+                f"{self.name} starts from the cell in {start}, which is done, but its checkpoints"
+                " have been deleted (--drop-checkpoints, when no cell started from it yet); remove"
+                " that folder, and the same command makes them again"
+            )
+
 
 def cells_of(study: Study, workdir: Path) -> list[Cell]:
     """All cells of a study, seed after seed, so that early on every variant has something."""
     started_from = {started_from_cell(config) for config in study.configs.values()}
 
     def folder(variant: str, seed: int) -> Path:
-        return workdir / "cells" / variant / f"seed-{seed}"
+        return workdir / CELLS / variant / f"seed-{seed}"
 
-    def config(variant: str, seed: int) -> Config:
+    def cell(variant: str, seed: int) -> Cell:
         config = study.configs[variant, seed]
         source = started_from_cell(config)
-        if source is None:
-            return config
-        start = str(folder(source, seed))
-        checkpoint = dataclasses.replace(config.checkpoint, warm_start=start)
-        return dataclasses.replace(config, checkpoint=checkpoint)
-
-    return [
-        Cell(
+        start = None if source is None else folder(source, seed)
+        if start is not None:
+            checkpoint = dataclasses.replace(config.checkpoint, warm_start=str(start))
+            config = dataclasses.replace(config, checkpoint=checkpoint)
+        return Cell(
             variant=variant,
             seed=seed,
-            config=config(variant, seed),
+            config=config,
             folder=folder(variant, seed),
             with_pictures=variant == study.attention and seed == study.seeds[0],
             is_started_from=variant in started_from,
+            starts_from=start,
         )
-        for seed in study.seeds
-        for variant in study.variants
-    ]
+
+    return [cell(variant, seed) for seed in study.seeds for variant in study.variants]
 
 
 def check_folder(study: Study, cells: list[Cell], workdir: Path) -> None:
@@ -122,15 +143,11 @@ def _check_cell(cell: Cell) -> None:
     if not path.exists():
         return
     found, wanted = _binding(json.loads(path.read_text())), _binding(to_json_dict(cell.config))
-    differing = [
-        f"{name} was {found.get(name)!r}, is {wanted.get(name)!r}"
-        for name in sorted({*found, *wanted})
-        if found.get(name) != wanted.get(name)
-    ]
+    differing = differences(found, wanted)
     if differing:
         raise ConfigError(
-            f"{cell.folder} was made by another study: " + "; ".join(differing) + ". Use another"
-            " --workdir or the settings it was made with, or remove the cell's folder"
+            f"{cell.folder} was made by another study: {differing}. Use another --workdir or the"
+            " settings it was made with, or remove the cell's folder"
         )
 
 
@@ -139,6 +156,12 @@ def _binding(config: Mapping[str, Any]) -> dict[str, Any]:
     return fingerprint(config) | {
         "train.steps": config["train"]["steps"],
         "evaluate.split": config["evaluate"]["split"],
-        "checkpoint.warm_start": config["checkpoint"].get("warm_start"),
+        "checkpoint.warm_start": _start(config["checkpoint"].get("warm_start")),
         "checkpoint.warm_parts": config["checkpoint"].get("warm_parts", "partial"),
     }
+
+
+def _start(folder: str | None) -> str | None:
+    """Where a cell starts from; a cell by its place in the study, however its folder is spelled."""
+    *_, cells, variant, seed = ("", "", "", *Path(folder or "").parts)
+    return f"{cells}/{variant}/{seed}" if cells == CELLS else folder

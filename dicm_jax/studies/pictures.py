@@ -160,7 +160,8 @@ def _rows_of(user: dict[str, Any]) -> list[int]:
 def looks(log: ClickLog, rows: list[int]) -> np.ndarray:
     """First principal coordinates of image rows, ``[len(rows), LOOKS]``, of variance about one.
 
-    Taken over at most 2,000 evenly chosen rows of the table, standardised per channel.
+    Taken over at most 2,000 evenly chosen rows of the table, standardised per channel; a table with
+    fewer directions has zeros behind the last.
     """
     sampled = np.arange(0, len(log.features.rows_VD), -(-len(log.features.rows_VD) // _MOST_ROWS))
     sampled_VD = _as_floats(log.features, sampled)
@@ -169,7 +170,8 @@ def looks(log: ClickLog, rows: list[int]) -> np.ndarray:
     direction_CD = direction_CD[:LOOKS]
     spread_C = ((sampled_VD - mean_D) / deviation_D @ direction_CD.T).std(0) + 1e-6
     wanted_VD = _as_floats(log.features, np.array(rows, np.int64))
-    return (wanted_VD - mean_D) / deviation_D @ direction_CD.T / spread_C
+    look_VC = (wanted_VD - mean_D) / deviation_D @ direction_CD.T / spread_C
+    return np.pad(look_VC, ((0, 0), (0, LOOKS - look_VC.shape[1])))
 
 
 def _as_floats(features: Features, rows: np.ndarray) -> np.ndarray:

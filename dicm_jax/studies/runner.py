@@ -63,6 +63,7 @@ class Runner:
 
     def _run(self, cell: Cell) -> None:
         started = time.perf_counter()
+        cell.check_start()
         log, roles = self._log_of(cell), self._roles_of(cell)
         outcome = fit(cell.config, log, roles, cell.folder, self._preemption)
         split = log.split(cell.config.evaluate.split)

@@ -83,6 +83,7 @@ def load_study(path: str, overrides: Sequence[str] = ()) -> Study:
         attention=given["attention"],
     )
     _check_mentioned(study, path)
+    _check_paper(study, path)
     _check_starts(study, path)
     return study
 
@@ -108,6 +109,11 @@ def _variants(variants: Any, path: str) -> dict[str, dict[str, Any]]:
             raise ConfigError(
                 f"{path}: variant {name!r} cannot be the name of a folder; use letters, digits, "
                 "'_', '-' and '.'"
+            )
+        if not isinstance(variants[name], Mapping):
+            raise ConfigError(
+                f"{path}: variant {name!r} is {variants[name]!r}; give its settings by dotted name,"
+                " {} if it has none of its own"
             )
     return {name: dotted(settings) for name, settings in variants.items()}
 
@@ -223,6 +229,17 @@ def _check_mentioned(study: Study, path: str) -> None:
                 f"{path}: {place} names the variant {name!r}, which the study does not have;"
                 f"{_meant(name, study.variants)} its variants: {', '.join(study.variants)}"
             )
+
+
+def _check_paper(study: Study, path: str) -> None:
+    """What a report will read of the paper's figures; a mistake shall not wait until then."""
+    for table in study.tables:
+        for name, reported in table.paper.items():
+            if not isinstance(reported, tuple | list) or len(reported) != 2:
+                raise ConfigError(
+                    f"{path}: table {table.title!r}: paper has {reported!r} for {name!r}; give"
+                    " (GAUC, AUC), None where the paper has none"
+                )
 
 
 def _check_starts(study: Study, path: str) -> None:

@@ -131,8 +131,8 @@ def model_spec(config: Config, log: ClickLog) -> ModelSpec:
     ):
         raise ConfigError(
             f"model.compressor_widths ends in {vector_width}, but model.embedding_width is"
-            f" {settings.embedding_width}: make them equal; only with model.similarity=true may"
-            " vectors be wider than the net sees them"
+            f" {settings.embedding_width}: make them equal; only with model.similarity=true or"
+            " model.stage='prerank' may vectors be wider than ID embeddings"
         )
     behavior_fields = [field.vocabulary for field in log.fields_of("behavior")]
     unknown = [name for name in settings.match_fields if name not in behavior_fields]

@@ -4,10 +4,12 @@ The decision is a function of the evaluations so far and of nothing else, so a r
 and goes on decides as the straight run does.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from dicm_jax.checkpoint.manager import Checkpoints
+from dicm_jax.errors import DataError
 from dicm_jax.training.state import TrainState
 
 Evaluations = Sequence[Sequence[Any]]
@@ -97,10 +99,19 @@ class Patience:
         return {"evaluations": self.evaluations}
 
     def add(self, step: int, gauc: float, state: TrainState) -> None:
-        """Take in an evaluation; the state is kept if there was none better."""
+        """Take in an evaluation; the state is kept if there was none better.
+
+        Raises:
+          DataError: the split has no GAUC to compare steps by.
+        """
+        if math.isnan(gauc):
+            raise DataError(
+                f"train.patience={self.patience}: GAUC is undefined on the validation split, where"
+                " no user has both clicked and not clicked; hold out more (data.validation_share)"
+                " or train without patience"
+            )
         self.evaluations.append([step, gauc])
-        # A run that was killed comes by a best step of its earlier try again, with the same state.
-        if best_step(self.evaluations) == step and step not in self.best.steps():
+        if best_step(self.evaluations) == step:
             self.best.save(step, state)
 
     def chosen(self, step: int, last: TrainState) -> tuple[int, TrainState]:

@@ -54,6 +54,21 @@ def config_of(workdir: Path) -> Config:
     return from_json_dict(json.loads(path.read_text()), str(path))
 
 
+def trained(workdir: Path) -> Path:
+    """Where the checkpoint lies that a run ends with.
+
+    Its best, where it looked for one and has found it; else its newest.
+    """
+    best = workdir / BEST
+    found = any(entry.name.isdigit() for entry in best.glob("*"))
+    return best if found else workdir / CHECKPOINTS
+
+
+def _with_step(workdir: Path, step: int) -> Path:
+    best = workdir / BEST
+    return best if (best / str(step)).is_dir() else workdir / CHECKPOINTS
+
+
 def restore_run(
     workdir: Path,
     step: int | None = None,
@@ -79,10 +94,10 @@ def restore_run(
     model, params = assemble.new_model(job, from_scratch=False)
     moves = assemble.optimizers(config.optimizer, source)
     like = assemble.initial_state(job, model, params, moves, job.connect(source, model))
-    folder = BEST if step is None and config.train.patience else CHECKPOINTS
+    folder = trained(workdir) if step is None else _with_step(workdir, step)
     settings = fingerprint(to_json_dict(config))
     keep = config.checkpoint.keep
-    with Checkpoints(workdir / folder, keep=keep, settings=settings) as checkpoints:
+    with Checkpoints(folder, keep=keep, settings=settings) as checkpoints:
         chosen = checkpoints.latest() if step is None else step
         if chosen is None:
             raise CheckpointError(f"no finished checkpoint in {workdir}: train it first")

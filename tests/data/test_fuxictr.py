@@ -324,3 +324,17 @@ def test_copies_that_stand_for_content_are_no_fields(tmp_path):
     _equal(log.train, plain.train)
     for name in ("item_emb", "item_history_emb"):
         assert log.notes[f"column_left_out_{name}"] == 1
+
+
+def test_users_that_the_files_do_not_tell_apart_are_counted(tmp_path):
+    """An encoded set gives all users that train lacks one key; a raw one names them."""
+    known = {row["user_id"] for row in fuxictr_set.rows("train")}
+    unknown = sum(row["user_id"] not in known for row in fuxictr_set.rows("test"))
+    encoded = fuxictr.load(str(fuxictr_set.write_encoded(tmp_path / "encoded")))
+    assert encoded.notes["test_rows_of_nameless_users"] == unknown > 0
+    assert encoded.notes["train_rows_of_nameless_users"] == 0
+    folder = fuxictr_set.write_raw(tmp_path / "raw")
+    assert fuxictr.load(str(folder)).notes["test_rows_of_nameless_users"] == 0
+    test = [row | {"user_id": ""} for row in fuxictr_set.rows("test")]
+    fuxictr_set.write_split(folder, "test", test[:7] + fuxictr_set.rows("test")[7:], ".csv")
+    assert fuxictr.load(str(folder)).notes["test_rows_of_nameless_users"] == 7

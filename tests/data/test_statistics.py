@@ -44,6 +44,19 @@ def test_statistics_equal_loops_over_strictly_earlier_events(events, queries, me
     np.testing.assert_array_equal(found, _loop(events, queries, statistic))
 
 
+@pytest.mark.parametrize("most", [1, 4, 1000])
+def test_newest_events_equal_a_loop_over_strictly_earlier_events(events, queries, most):
+    owner_P, day_P = events
+    dated = dated_events(owner_P, day_P, N_OWNERS)
+    offsets, position_H = dated.newest(*queries, most=most)
+    in_order_P = day_P[np.lexsort((day_P, owner_P))]  # positions are those of sorted events
+    expected = _loop(events, queries, lambda day, past: sorted(past)[-most:])
+    for number, days in enumerate(expected):
+        found = position_H[offsets[number] : offsets[number + 1]]
+        assert in_order_P[found].tolist() == days
+        assert set(np.sort(owner_P)[found]) <= {queries[0][number]}
+
+
 def test_statistics_of_no_events_are_zero():
     dated = dated_events(np.empty(0, np.int32), np.empty(0, np.int32), 3)
     owner_Q, day_Q = np.array([0, 2]), np.array([5, 5])

@@ -92,6 +92,15 @@ def test_padding_counts_in_no_moment_and_gets_no_gradient_through_them():
     assert np.asarray(g_NH)[:25].all()
 
 
+def test_a_batch_of_padding_alone_moves_no_average():
+    """Such as the behaviors of a batch of new users."""
+    module = dice()
+    training(module, lambda x: x)
+    module(samples(), jnp.zeros(N, bool))
+    for found, before in ((module.mean, dice().mean), (module.variance, dice().variance)):
+        np.testing.assert_array_equal(found[...], before[...])
+
+
 def test_the_gradient_goes_through_the_moments():
     """Against slopes of the formula in float64."""
 

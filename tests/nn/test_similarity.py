@@ -112,3 +112,21 @@ def test_id_matches_are_inner_products_with_the_mean_of_the_behaviors():
             np.testing.assert_allclose(found_BX[b, m], ad_E @ mean_E, rtol=1e-4, atol=1e-6)
             of_mean = slice(2 + m * width, 2 + (m + 1) * width)
             np.testing.assert_allclose(found_BX[b, of_mean], mean_E, rtol=1e-5, atol=1e-6)
+
+
+def test_an_item_without_content_gets_gradients_of_the_size_of_others(given):
+    """Its vector starts at zero, where a plain cosine is steep beyond all bounds."""
+    module = SimilarityKernels(100)
+    ad_BE = jnp.asarray(given["ad_BE"]).at[0].set(0.0)
+
+    def total(ad_BE):
+        return jnp.sum(jnp.sin(module(**given | {"ad_BE": ad_BE})))
+
+    norm_B = np.linalg.norm(jax.grad(total)(ad_BE), axis=1)
+    assert 0 < norm_B[0] < 1e4 * norm_B[1]
+
+
+def test_the_length_of_vectors_does_not_matter(given):
+    found = SimilarityKernels(100)(**given)
+    scaled = SimilarityKernels(100)(**given | {"ad_BE": 0.02 * given["ad_BE"]})
+    np.testing.assert_allclose(scaled, found, rtol=1e-5, atol=1e-6)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dicm_jax.report.charts import dumbbells
 from dicm_jax.report.figures import figure, interval, signed
 from dicm_jax.report.markup import Markup, el
 from dicm_jax.report.page import report
@@ -177,6 +178,17 @@ def test_a_claim_that_seeds_do_not_bear_out_is_marked():
     findings = {name: _finding(gauc) for name, gauc in against.items()}
     assert "<em>does not hold</em>" in report(_results(findings=findings))
     assert "<em>" not in report(_results())
+
+
+def test_a_gain_is_written_only_between_the_ends_of_a_row():
+    """With its last member missing, a row must not show what another has over the first."""
+    first, middle, last = summary([0.60]), summary([0.63]), summary([0.70])
+    whole = dumbbells({"MLP": {"none": first, "ad": middle, "joint": last}}, "GAUC")
+    assert "+.1000" in whole
+    assert "+.0300" not in whole
+    for ends in ((first, summary([])), (summary([]), last)):
+        group = {"none": ends[0], "ad": middle, "joint": ends[1]}
+        assert ">+" not in dumbbells({"MLP": group}, "GAUC")
 
 
 def test_photos_are_put_in_once_and_missing_ones_are_drawn(tmp_path):

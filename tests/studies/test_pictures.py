@@ -1,12 +1,13 @@
 """Which users are shown, what is cut out for them, and what their pictures are drawn from."""
 
+import dataclasses
 import json
 
 import numpy as np
 from sklearn.decomposition import PCA
 
 from dicm_jax.data import synthetic
-from dicm_jax.data.schema import NO_IMAGE
+from dicm_jax.data.schema import NO_IMAGE, Features
 from dicm_jax.studies import pictures
 from tests import small_world
 
@@ -62,6 +63,16 @@ def test_looks_are_the_principal_coordinates_of_the_rows():
     expected = PCA(pictures.LOOKS, whiten=True, svd_solver="full").fit(standard)
     coordinates = expected.transform(standard[rows])
     np.testing.assert_allclose(np.abs(found), np.abs(coordinates), rtol=0.02, atol=0.02)
+
+
+def test_looks_of_narrow_rows_have_all_coordinates():
+    """Three numbers a row, as an embedding that somebody exported may have."""
+    log = _log()
+    narrow = Features(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32))
+    found = pictures.looks(dataclasses.replace(log, features=narrow), [4, 7])
+    assert found.shape == (2, pictures.LOOKS)
+    assert not found[:, 3:].any()
+    assert found[:, :3].all()
 
 
 def test_pictures_of_a_run(tmp_path, monkeypatch):

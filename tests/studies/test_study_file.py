@@ -48,6 +48,7 @@ def test_a_cell_may_start_from_anothers_checkpoint(tmp_path):
     for seed in (3, 5):
         source, warm = by_name[f"cold/seed-{seed}"], by_name[f"warm/seed-{seed}"]
         assert warm.config.checkpoint.warm_start == str(source.folder)
+        assert warm.starts_from == source.folder
         assert source.is_started_from
         assert not warm.is_started_from
 
@@ -74,6 +75,7 @@ def test_nested_settings_mean_the_same_as_dotted_ones(tmp_path):
         ({"base": None}, "no base; name the config file of a run"),
         ({"base": "nowhere.py"}, "nowhere.py: there is no such file"),
         ({"varaints": {}}, "a study has no key 'varaints'; did you mean 'variants'"),
+        ({"variants": {"plain": None}}, "variant 'plain' is None; give its settings .* {} if it"),
         ({"variants": {"a/b": {}}}, "variant 'a/b' cannot be the name of a folder"),
         (
             {"variants": {"bad": {"model.imags": "none"}}},
@@ -97,6 +99,10 @@ def test_nested_settings_mean_the_same_as_dotted_ones(tmp_path):
         (
             {"tables": [{"title": "T", "rows": {"a": "A"}}]},
             "table 'T' names the variant 'a', which the study does not have",
+        ),
+        (
+            {"tables": [{"title": "T", "rows": {"with": "W"}, "paper": {"with": (0.62,)}}]},
+            r"table 'T': paper has \(0.62,\) for 'with'; give \(GAUC, AUC\), None where",
         ),
         ({"tables": [{"titel": "T", "rows": {}}]}, r"tables\[0\] has no key 'titel'"),
         ({"bars": [{"title": "B", "groups": {"g": {"x": "y"}}}]}, "bars 'B' names the variant 'y'"),

@@ -9,10 +9,12 @@ import pytest
 
 from dicm_jax.checkpoint.manager import Checkpoints
 from dicm_jax.data.readers import read_log
+from dicm_jax.errors import DataError
 from dicm_jax.evaluate import evaluate
 from dicm_jax.train import train
-from dicm_jax.training.early_stopping import best_step, is_over
-from dicm_jax.training.restore import config_of, restore_run
+from dicm_jax.training.early_stopping import Patience, best_step, is_over
+from dicm_jax.training.restore import config_of, restore_run, trained
+from tests import small_world
 from tests.test_train import SMALL
 
 ROOT = Path(__file__).parents[2]
@@ -60,7 +62,8 @@ def test_the_result_is_that_of_the_best_step_on_the_test_split(stopped, capsys):
     assert evaluate(stopped, None, "test") == 0
     scored = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert scored["gauc"] == pytest.approx(result["gauc"], abs=1e-9)
-    assert events(stopped)[-1]["split"] == "test"
+    last = events(stopped)[-1]
+    assert (last["split"], last["step"]) == ("test", result["best_step"])
 
 
 def test_a_run_cut_short_goes_on_to_the_same_end(stopped, tmp_path):
@@ -100,3 +103,47 @@ def test_the_validation_split_is_no_part_of_train(stopped):
     log = read_log(config_of(stopped).data)
     assert log.validation is not None
     assert log.split("validation").n_groups > 0
+
+
+def test_a_run_that_was_never_evaluated_ends_with_its_last_step(tmp_path):
+    run(tmp_path, "train.epochs=1", "train.steps=2", "evaluate.every=50")
+    assert restore_run(tmp_path).step == 2
+
+
+def test_the_best_step_may_be_asked_for_by_its_number(stopped):
+    best = json.loads((stopped / "result.json").read_text())["best_step"]
+    assert restore_run(stopped, best).step == best
+    with Checkpoints(stopped / "checkpoints", keep=2, settings={}) as checkpoints:
+        newest = checkpoints.latest()
+    assert restore_run(stopped, newest).step == newest
+
+
+def test_what_a_run_ends_with_is_its_best_where_there_is_one(tmp_path):
+    (tmp_path / "checkpoints/12").mkdir(parents=True)
+    (tmp_path / "best/9.orbax-checkpoint-tmp").mkdir(parents=True)
+    assert trained(tmp_path) == tmp_path / "checkpoints"
+    (tmp_path / "best/9").mkdir()
+    assert trained(tmp_path) == tmp_path / "best"
+
+
+def test_a_best_step_of_an_earlier_try_does_not_stand_in_the_way(tmp_path):
+    """The earlier try was killed after step 6 and goes on from step 2, to end before step 6."""
+    world = small_world.run(1, 1)
+    with Checkpoints(tmp_path, keep=1, settings={}) as best:
+        Patience(2, best, {}).add(6, 0.7, world.state)
+    with Checkpoints(tmp_path, keep=1, settings={}) as best:
+        best.forget_after(2)
+        again = Patience(2, best, {})
+        again.add(3, 0.6, world.state)
+        again.add(5, 0.5, world.state)
+        step, state = again.chosen(5, world.state)
+    assert step == 3
+    jax.tree.map(np.testing.assert_array_equal, state.params, world.state.params)
+
+
+def test_a_split_without_a_gauc_cannot_tell_when_to_stop(tmp_path):
+    with Checkpoints(tmp_path, keep=1, settings={}) as best:
+        stopping = Patience(2, best, {})
+        with pytest.raises(DataError, match=r"GAUC is undefined on the validation .*hold out more"):
+            stopping.add(3, float("nan"), small_world.run(1, 1).state)
+        assert not stopping.evaluations
