@@ -26,7 +26,7 @@ from dicm_jax.ams.exchange import OVERFLOWN
 from dicm_jax.ams.ledger import Sizes, on_our_wire
 from dicm_jax.ams.mesh import Roles
 from dicm_jax.config import Config, DataConfig, ExchangeConfig, FeaturesConfig, TrainConfig
-from dicm_jax.data.synthetic import WorldConfig, generate
+from dicm_jax.data.synthetic.reader import WorldConfig, generate
 from dicm_jax.training import assemble
 from dicm_jax.training.batch import IDS, Batch
 from dicm_jax.training.connection import Connection

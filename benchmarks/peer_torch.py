@@ -31,8 +31,8 @@ from benchmarks._rounds import Pace, PerSecond, Program, medians, ratio, take_tu
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.config import Config, DataConfig, FeaturesConfig, ModelConfig, TrainConfig
-from dicm_jax.data import hm
 from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.hm import reader as hm
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.errors import DicmError
 from dicm_jax.training import assemble

@@ -24,7 +24,7 @@ from dicm_jax.ams.ledger import (
     ledger,
     on_our_wire,
 )
-from dicm_jax.data.synthetic_config import WorldConfig
+from dicm_jax.data.synthetic.config import WorldConfig
 from dicm_jax.errors import ConfigError
 
 DESCRIPTION = """Storage and traffic of ps_worker, ps_server and ams: the paper's Table 2 for any

@@ -8,9 +8,9 @@ import dataclasses
 from typing import Literal
 
 from dicm_jax.config_values import setting
-from dicm_jax.data.fuxictr_config import FuxiCTRConfig
-from dicm_jax.data.movielens_config import MovieLensConfig
-from dicm_jax.data.synthetic import WorldConfig
+from dicm_jax.data.fuxictr.config import FuxiCTRConfig
+from dicm_jax.data.movielens.config import MovieLensConfig
+from dicm_jax.data.synthetic.reader import WorldConfig
 from dicm_jax.errors import ConfigError
 
 

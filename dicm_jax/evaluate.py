@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from dicm_jax.checkpoint.restore import restore_run
 from dicm_jax.cli import DONE, run_command
 from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.metrics import score
 from dicm_jax.training.devices import is_main
 from dicm_jax.training.evaluation import oracle_gauc, predictor
 from dicm_jax.training.events import jsonable
-from dicm_jax.training.restore import restore_run
 
 HISTORY_LENGTHS = (0, 1, 5, 20, 50)
 """Where the segments of history length begin, behaviors."""

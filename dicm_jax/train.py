@@ -21,8 +21,10 @@ import numpy as np
 from tqdm import tqdm
 
 from dicm_jax.ams.mesh import Roles, shape_of
+from dicm_jax.checkpoint.early_stopping import Patience, Stopping, WholeRun
 from dicm_jax.checkpoint.fingerprint import fingerprint, settings_of_all
 from dicm_jax.checkpoint.manager import Checkpoints
+from dicm_jax.checkpoint.restore import BEST, CHECKPOINTS, trained
 from dicm_jax.checkpoint.warm_start import warm_start
 from dicm_jax.cli import DONE, PREEMPTED, run_command
 from dicm_jax.command_line import parse_command_line
@@ -32,13 +34,11 @@ from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.training import assemble
 from dicm_jax.training.devices import check_same_settings, is_main, start_roles
-from dicm_jax.training.early_stopping import Patience, Stopping, WholeRun
 from dicm_jax.training.evaluation import oracle_gauc, predictor, score_split
 from dicm_jax.training.events import Events, NoEvents, jsonable
 from dicm_jax.training.feed import feed
 from dicm_jax.training.preemption import Preemption
 from dicm_jax.training.recorder import Recorder
-from dicm_jax.training.restore import BEST, CHECKPOINTS, trained
 
 
 class PreemptedError(Exception):
@@ -123,13 +123,16 @@ def fit(
             done += 1
             recorder.add(done, report)
             last = done == total and not config.train.patience  # scored below
-            if _due(done, config.evaluate.every) and not last:
+            evaluates = _due(done, config.evaluate.every) and not last
+            if evaluates:
                 recorder.settle()
                 scores = _scores(log.split(watched), predict(state))
                 events.write("eval", done, scores | {"split": watched})
                 stopping.add(done, scores["gauc"], state)
                 recorder.restart_clock()
-            if recorder.stop or stopping.over or _due(done, config.checkpoint.every):
+            # A best step is not left behind by a kill if the run goes on from no earlier one.
+            binding = evaluates and config.train.patience > 0
+            if recorder.stop or binding or _due(done, config.checkpoint.every):
                 recorder.settle()
                 checkpoints.save(done, state, stopping.notes)
                 saved = done

@@ -3,11 +3,14 @@
 import dataclasses
 
 from dicm_jax.config import DataConfig
-from dicm_jax.data import fuxictr, hm, movielens, synthetic
 from dicm_jax.data.behavior_fields import with_behavior_fields
+from dicm_jax.data.fuxictr import reader as fuxictr
+from dicm_jax.data.hm import reader as hm
 from dicm_jax.data.holdout import with_validation
+from dicm_jax.data.movielens import reader as movielens
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.schema import ClickLog
+from dicm_jax.data.synthetic import reader as synthetic
 from dicm_jax.data.validate import validate
 
 

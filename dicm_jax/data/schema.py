@@ -1,7 +1,8 @@
 """The schema of a click log: what every reader produces and every batch is cut from.
 
-A *reader* (`synthetic.py`, `hm.py`) turns its source into one `ClickLog`. Everything in it is a
-NumPy array, so that a log can be built, looked at and tested without JAX.
+A *reader* (the folders `synthetic`, `hm`, `fuxictr`, `movielens`) turns its source into one
+`ClickLog`. Everything in it is a NumPy array, so that a log can be built, looked at and tested
+without JAX.
 
 Shape legend
     N   items (ads, articles) of the catalogue        V   rows of the feature table (images)

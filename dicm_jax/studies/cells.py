@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dicm_jax.checkpoint.fingerprint import differences, fingerprint
+from dicm_jax.checkpoint.restore import CHECKPOINTS
 from dicm_jax.config import Config
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.errors import CheckpointError, ConfigError
 from dicm_jax.studies.grid import Study, started_from_cell
-from dicm_jax.training.restore import CHECKPOINTS
 
 STUDY_FILE, CELLS = "study.json", "cells"
 RESULT, FAILURE, PICTURES = "result.json", "failed.json", "pictures.json"

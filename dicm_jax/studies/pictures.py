@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from dicm_jax.ams.mesh import Roles
+from dicm_jax.checkpoint.restore import restore_run
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, Features, GroupedImpressions
 from dicm_jax.training.attention import attention
-from dicm_jax.training.restore import restore_run
 
 USERS = 6
 SHOWN = 14

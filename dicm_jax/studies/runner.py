@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from dicm_jax.ams.mesh import Roles
+from dicm_jax.checkpoint.restore import BEST, CHECKPOINTS
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog
@@ -23,7 +24,6 @@ from dicm_jax.train import PreemptedError, fit
 from dicm_jax.training.devices import start_roles
 from dicm_jax.training.evaluation import oracle_gauc
 from dicm_jax.training.preemption import Preemption
-from dicm_jax.training.restore import BEST, CHECKPOINTS
 
 
 class Runner:

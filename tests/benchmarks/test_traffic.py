@@ -26,7 +26,7 @@ from dicm_jax.ams.ledger import PAPER, on_our_wire
 from dicm_jax.ams.mesh import MeshShape, colocated
 from dicm_jax.ams.plan import UNUSED, Capacity, Request
 from dicm_jax.ams.program import Collective, Operand
-from dicm_jax.data.synthetic import WorldConfig
+from dicm_jax.data.synthetic.reader import WorldConfig
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from dicm_jax.ams.mesh import MeshShape, colocated
+from dicm_jax.checkpoint.restore import Restored, restore_run
 from dicm_jax.checkpoint.warm_start import Parts, warm_start
 from dicm_jax.config_file import load_config
 from dicm_jax.data.readers import read_log
 from dicm_jax.errors import CheckpointError
 from dicm_jax.train import train
 from dicm_jax.training import assemble
-from dicm_jax.training.restore import Restored, restore_run
 from dicm_jax.training.state import TrainState
 from tests.test_train import SMALL
 

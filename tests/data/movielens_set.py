@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dicm_jax.data.movielens_files import AGE_BRACKETS, GENRES_100K, ML_1M
+from dicm_jax.data.movielens.files import AGE_BRACKETS, GENRES_100K, ML_1M
 
 USERS, MOVIES, RATINGS, WIDTH = 25, 40, 900, 6
 FIRST_SECOND = 956_703_932

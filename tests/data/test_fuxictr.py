@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dicm_jax.data import fuxictr
-from dicm_jax.data.fuxictr_config import FuxiCTRConfig
+from dicm_jax.data.fuxictr import reader as fuxictr
+from dicm_jax.data.fuxictr.config import FuxiCTRConfig
 from dicm_jax.data.schema import NO_IMAGE, ClickLog
 from dicm_jax.data.validate import validate
 from tests.data import fuxictr_set

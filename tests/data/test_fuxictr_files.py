@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from dicm_jax.config import Config, DataConfig
-from dicm_jax.data import fuxictr
-from dicm_jax.data.fuxictr_config import FuxiCTRConfig
+from dicm_jax.data.fuxictr import reader as fuxictr
+from dicm_jax.data.fuxictr.config import FuxiCTRConfig
 from dicm_jax.errors import ConfigError, DataError
 from dicm_jax.train import train
 from tests.data import fuxictr_set

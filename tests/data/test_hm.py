@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from dicm_jax.data import hm
+from dicm_jax.data.hm import reader as hm
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions
 from dicm_jax.data.statistics import BUCKET_EDGES
 from dicm_jax.data.validate import validate

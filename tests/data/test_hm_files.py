@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dicm_jax.data import hm
-from dicm_jax.data.hm_files import IMPRESSIONS, read_impressions, read_transactions
+from dicm_jax.data.hm import reader as hm
+from dicm_jax.data.hm.files import IMPRESSIONS, read_impressions, read_transactions
 from dicm_jax.errors import DataError
 from tests.data import hm_set
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dicm_jax.data.hm_impressions import WEEK_DAYS, Purchases, sample_impressions
+from dicm_jax.data.hm.impressions import WEEK_DAYS, Purchases, sample_impressions
 
 N_ITEMS = 40
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from dicm_jax.data.hm_photos import Photos
+from dicm_jax.data.hm.photos import Photos
 
 
 def test_a_row_has_the_photo_of_its_article(tmp_path):

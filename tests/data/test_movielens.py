@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dicm_jax.data import movielens
-from dicm_jax.data.movielens_config import MovieLensConfig
-from dicm_jax.data.movielens_files import ML_1M, ML_100K, format_of, poster_files, read_movies
+from dicm_jax.data.movielens import reader as movielens
+from dicm_jax.data.movielens.config import MovieLensConfig
+from dicm_jax.data.movielens.files import ML_1M, ML_100K, format_of, poster_files, read_movies
 from dicm_jax.data.schema import NO_IMAGE, ClickLog
 from dicm_jax.data.statistics import BUCKET_EDGES
 from dicm_jax.data.validate import validate

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from dicm_jax.config import Config, DataConfig
-from dicm_jax.data import movielens
-from dicm_jax.data.movielens_config import MovieLensConfig
-from dicm_jax.data.movielens_files import ML_1M, ML_100K
+from dicm_jax.data.movielens import reader as movielens
+from dicm_jax.data.movielens.config import MovieLensConfig
+from dicm_jax.data.movielens.files import ML_1M, ML_100K
 from dicm_jax.errors import ConfigError, DataError
 from dicm_jax.train import train
 from tests.data import movielens_set

@@ -15,8 +15,8 @@ from sklearn.metrics import r2_score
 from sklearn.neural_network import MLPRegressor
 
 from dicm_jax.data.schema import NO_IMAGE
-from dicm_jax.data.synthetic import WorldConfig, generate, to_log
-from dicm_jax.data.synthetic_world import simulate
+from dicm_jax.data.synthetic.reader import WorldConfig, generate, to_log
+from dicm_jax.data.synthetic.world import simulate
 from dicm_jax.data.validate import validate
 from dicm_jax.errors import ConfigError
 from dicm_jax.metrics.ranking import gauc
@@ -79,7 +79,7 @@ def test_the_log_keeps_the_schema(config):
 def test_a_seed_gives_the_same_log_whatever_the_threads():
     code = (
         "from tests.data.test_synthetic import SMALL, digest; "
-        "from dicm_jax.data.synthetic import generate; print(digest(generate(SMALL)))"
+        "from dicm_jax.data.synthetic.reader import generate; print(digest(generate(SMALL)))"
     )
     digests = set()
     for threads in ("1", "3"):

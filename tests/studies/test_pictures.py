@@ -6,8 +6,8 @@ import json
 import numpy as np
 from sklearn.decomposition import PCA
 
-from dicm_jax.data import synthetic
 from dicm_jax.data.schema import NO_IMAGE, Features
+from dicm_jax.data.synthetic import reader as synthetic
 from dicm_jax.studies import pictures
 from tests import small_world
 

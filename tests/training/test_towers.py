@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicm_jax.checkpoint.restore import Restored, restore_run
 from dicm_jax.data.holdout import cut
 from dicm_jax.errors import ConfigError
 from dicm_jax.train import train
 from dicm_jax.training.attention import attention
 from dicm_jax.training.evaluation import predictor
-from dicm_jax.training.restore import Restored, restore_run
 from dicm_jax.training.towers import ad_vectors, user_vectors
 from tests.test_train import SMALL
 

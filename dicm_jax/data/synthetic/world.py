@@ -3,7 +3,7 @@
 What there is to learn, and from where:
 
 *Items* have a *look*, a point of ``2 * look_planes`` dims near the center of one of a few styles.
-Nothing but the photo shows the look, and the photo shows it turned (`synthetic_photos`).
+Nothing but the photo shows the look, and the photo shows it turned (`dicm_jax.data.synthetic.photos`).
 
 *Users* have a taste, a unit vector in look space: the mean of one to three styles, and a part that
 gender and age band have in common. They have habits: favorite categories and brands, a usual price
@@ -33,8 +33,8 @@ import dataclasses
 import numpy as np
 
 from dicm_jax.data.schema import NO_IMAGE, Features
-from dicm_jax.data.synthetic_config import WorldConfig
-from dicm_jax.data.synthetic_photos import take_photos
+from dicm_jax.data.synthetic.config import WorldConfig
+from dicm_jax.data.synthetic.photos import take_photos
 from dicm_jax.errors import ConfigError
 
 GENDERS = 3

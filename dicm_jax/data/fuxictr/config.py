@@ -8,7 +8,7 @@ from dicm_jax.config_values import setting
 
 @dataclasses.dataclass(frozen=True)
 class FuxiCTRConfig:
-    """The roles of columns; the defaults follow from the feature map (`fuxictr_layout`)."""
+    """The roles of columns; the defaults follow from the feature map (`layout.py`)."""
 
     user: str | None = setting(
         None, "column of the user; None = group_id, else the meta column, else the first of users"

@@ -22,7 +22,7 @@ Shape legend
 import numpy as np
 
 from dicm_jax.data.schema import Features
-from dicm_jax.data.synthetic_config import WorldConfig
+from dicm_jax.data.synthetic.config import WorldConfig
 
 LOOK_CHANNELS = 0.35
 SCENE_CHANNELS = 0.15

@@ -11,7 +11,7 @@ import dataclasses
 
 import numpy as np
 
-from dicm_jax.data.movielens_files import Ratings
+from dicm_jax.data.movielens.files import Ratings
 from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.data.statistics import DatedEvents, bucket, dated_events
 

@@ -13,8 +13,8 @@ What a configuration leaves open follows from the feature map:
 
 import dataclasses
 
-from dicm_jax.data.fuxictr_columns import Column, Columns
-from dicm_jax.data.fuxictr_config import FuxiCTRConfig
+from dicm_jax.data.fuxictr.columns import Column, Columns
+from dicm_jax.data.fuxictr.config import FuxiCTRConfig
 from dicm_jax.errors import DataError
 
 

@@ -7,13 +7,13 @@ import jax
 import numpy as np
 import pytest
 
+from dicm_jax.checkpoint.early_stopping import Patience, best_step, is_over
 from dicm_jax.checkpoint.manager import Checkpoints
+from dicm_jax.checkpoint.restore import config_of, restore_run, trained
 from dicm_jax.data.readers import read_log
 from dicm_jax.errors import DataError
 from dicm_jax.evaluate import evaluate
 from dicm_jax.train import train
-from dicm_jax.training.early_stopping import Patience, best_step, is_over
-from dicm_jax.training.restore import config_of, restore_run, trained
 from tests import small_world
 from tests.test_train import SMALL
 

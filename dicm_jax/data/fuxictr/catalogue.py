@@ -14,11 +14,11 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from dicm_jax.data.fuxictr_arrow import equals, places_in
-from dicm_jax.data.fuxictr_columns import Column
-from dicm_jax.data.fuxictr_files import Sequences, Table
-from dicm_jax.data.fuxictr_keys import Keys
-from dicm_jax.data.fuxictr_layout import Layout
+from dicm_jax.data.fuxictr.arrow import equals, places_in
+from dicm_jax.data.fuxictr.columns import Column
+from dicm_jax.data.fuxictr.files import Sequences, Table
+from dicm_jax.data.fuxictr.keys import Keys
+from dicm_jax.data.fuxictr.layout import Layout
 from dicm_jax.errors import DataError
 
 _PADDING = 0

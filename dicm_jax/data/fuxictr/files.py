@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
-from dicm_jax.data.fuxictr_arrow import equals, lengths_of, parts_of
-from dicm_jax.data.fuxictr_columns import Column
-from dicm_jax.data.fuxictr_layout import Layout
+from dicm_jax.data.fuxictr.arrow import equals, lengths_of, parts_of
+from dicm_jax.data.fuxictr.columns import Column
+from dicm_jax.data.fuxictr.layout import Layout
 from dicm_jax.errors import DataError
 
 _SUFFIXES = (".parquet", ".csv", ".npz")

@@ -1,6 +1,6 @@
 """Reader of MovieLens-1M and MovieLens-100K: ratings as clicks, posters as images.
 
-The set as GroupLens publishes it (`dicm_jax.data.movielens_files`), with an array of poster
+The set as GroupLens publishes it (`dicm_jax.data.movielens.files`), with an array of poster
 features beside it. The protocol:
 
 - Impression: a rating. Clicked: 4 or 5 stars. Not clicked: 1, 2 or 3 stars.
@@ -29,8 +29,8 @@ import numpy as np
 import pyarrow as pa
 
 from dicm_jax.data.features_array import ArrayNames, read_features
-from dicm_jax.data.movielens_config import MovieLensConfig
-from dicm_jax.data.movielens_files import (
+from dicm_jax.data.movielens.config import MovieLensConfig
+from dicm_jax.data.movielens.files import (
     Movies,
     Ratings,
     Users,
@@ -40,7 +40,7 @@ from dicm_jax.data.movielens_files import (
     read_ratings,
     read_users,
 )
-from dicm_jax.data.movielens_groups import (
+from dicm_jax.data.movielens.groups import (
     CONTEXT_FIELDS,
     HISTORY_FIELDS,
     LIKED,

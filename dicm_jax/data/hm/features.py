@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from dicm_jax.data import features_array
-from dicm_jax.data.hm_files import ARTICLES
+from dicm_jax.data.hm.files import ARTICLES
 from dicm_jax.data.schema import Features
 
 _NAMES = features_array.ArrayNames(

@@ -1,18 +1,18 @@
 """Reader of sets that FuxiCTR reads: CSV, Parquet or NPZ with a feature map.
 
 A folder with ``train`` and ``test`` in one of these formats, ``feature_map.json`` (encoded) or
-``dataset_config.yaml`` (raw) beside them (`fuxictr_columns`), and an array of content rows. The
+``dataset_config.yaml`` (raw) beside them (`columns.py`), and an array of content rows. The
 protocol:
 
 - Impression: a row. The splits are the files; a ``valid`` file is not used, with a note
   (``test_file="valid.csv"`` evaluates on it).
-- Roles and levels of columns: `fuxictr_layout`.
+- Roles and levels of columns: `layout.py`.
 - Behaviors of an impression: the history of its row, padding dropped, the newest `behaviors`.
 - Group: rows of one user with the same keys of the user's fields and the same behaviors. Groups
   stand in the order of the file, which is taken for that of time: what is held out of train for
   validation are its last rows.
 - Vocabularies of a raw set, and the quantiles that numeric columns are cut at (train quantiles, not
-  fixed edges: the unit of the numbers is not known), are counted in train alone (`fuxictr_keys`).
+  fixed edges: the unit of the numbers is not known), are counted in train alone (`keys.py`).
 - Content: ``item_id`` and ``rows``, or ``key`` and ``value`` as in FuxiCTR's embedding files. The
   IDs are those of the raw files; of an encoded set they are translated by ``feature_vocab.json``
   where it is there, else they are its keys.
@@ -32,14 +32,14 @@ import numpy as np
 import pyarrow as pa
 
 from dicm_jax.data.features_array import ArrayNames, read_features
-from dicm_jax.data.fuxictr_arrow import equals, places_in
-from dicm_jax.data.fuxictr_catalogue import catalogue_of, index_of, item_texts
-from dicm_jax.data.fuxictr_columns import Column, read_columns
-from dicm_jax.data.fuxictr_config import FuxiCTRConfig
-from dicm_jax.data.fuxictr_files import Table, read_table, source_of
-from dicm_jax.data.fuxictr_groups import grouped, newest
-from dicm_jax.data.fuxictr_keys import Keys, keys_of
-from dicm_jax.data.fuxictr_layout import Layout, layout_of
+from dicm_jax.data.fuxictr.arrow import equals, places_in
+from dicm_jax.data.fuxictr.catalogue import catalogue_of, index_of, item_texts
+from dicm_jax.data.fuxictr.columns import Column, read_columns
+from dicm_jax.data.fuxictr.config import FuxiCTRConfig
+from dicm_jax.data.fuxictr.files import Table, read_table, source_of
+from dicm_jax.data.fuxictr.groups import grouped, newest
+from dicm_jax.data.fuxictr.keys import Keys, keys_of
+from dicm_jax.data.fuxictr.layout import Layout, layout_of
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions, IdField, Items, Level
 from dicm_jax.errors import DataError

@@ -13,10 +13,10 @@ import dataclasses
 import numpy as np
 import pyarrow as pa
 
-from dicm_jax.data.fuxictr_arrow import counts_of, equals, places_in
-from dicm_jax.data.fuxictr_columns import Column
-from dicm_jax.data.fuxictr_files import Table
-from dicm_jax.data.fuxictr_layout import Layout
+from dicm_jax.data.fuxictr.arrow import counts_of, equals, places_in
+from dicm_jax.data.fuxictr.columns import Column
+from dicm_jax.data.fuxictr.files import Table
+from dicm_jax.data.fuxictr.layout import Layout
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ The set of the Kaggle competition "H&M Personalized Fashion Recommendations", in
 with a feature array beside it. The protocol:
 
 - Impressions: ``impressions.parquet`` where it is present, else drawn in the same way by seed
-  (`dicm_jax.data.hm_impressions`). Train on the days before the cut, test on the rest.
+  (`dicm_jax.data.hm.impressions`). Train on the days before the cut, test on the rest.
 - Behaviours of an impression: the customer's purchases of strictly earlier days, duplicates of
   (customer, day, article) dropped, the newest 50; oldest first, within a day by article.
 - Group: the impressions of one customer on one day, which share all of that. Groups come in the
@@ -25,8 +25,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from dicm_jax.data.hm_features import read_features
-from dicm_jax.data.hm_files import (
+from dicm_jax.data.hm.features import read_features
+from dicm_jax.data.hm.files import (
     Articles,
     Events,
     read_articles,
@@ -34,9 +34,9 @@ from dicm_jax.data.hm_files import (
     read_transactions,
     texts_in,
 )
-from dicm_jax.data.hm_groups import CONTEXT_FIELDS, USER_FIELDS, World, grouped
-from dicm_jax.data.hm_impressions import Impressions, Purchases, sample_impressions
-from dicm_jax.data.hm_photos import Photos
+from dicm_jax.data.hm.groups import CONTEXT_FIELDS, USER_FIELDS, World, grouped
+from dicm_jax.data.hm.impressions import Impressions, Purchases, sample_impressions
+from dicm_jax.data.hm.photos import Photos
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions, IdField, Items
 from dicm_jax.data.statistics import N_BUCKETS, dated_events

@@ -9,7 +9,7 @@ import dataclasses
 
 import numpy as np
 
-from dicm_jax.data.hm_impressions import Impressions, Purchases
+from dicm_jax.data.hm.impressions import Impressions, Purchases
 from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.data.statistics import DatedEvents, bucket
 

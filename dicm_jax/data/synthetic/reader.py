@@ -1,6 +1,6 @@
 """The log of the synthetic world: the built-in data, with a known probability of every click.
 
-The world itself is told in `synthetic_world`; here its days are cut into groups and splits, and
+The world itself is told in `dicm_jax.data.synthetic.world`; here its days are cut into groups and splits, and
 what a log does not show is dropped. A group is one visit: a user on a day. Its behaviors are the
 newest clicks of earlier days, drawn by the same process, from the history days on.
 
@@ -15,8 +15,8 @@ import dataclasses
 import numpy as np
 
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions, IdField, Items
-from dicm_jax.data.synthetic_config import WorldConfig
-from dicm_jax.data.synthetic_world import AGE_BANDS, GENDERS, Impressions, World, simulate
+from dicm_jax.data.synthetic.config import WorldConfig
+from dicm_jax.data.synthetic.world import AGE_BANDS, GENDERS, Impressions, World, simulate
 from dicm_jax.errors import ConfigError
 
 __all__ = ["FIELDS", "WorldConfig", "generate", "to_log"]
