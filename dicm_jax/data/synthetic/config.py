@@ -1,4 +1,4 @@
-"""Size and strengths of the synthetic world; what they mean is told in `dicm_jax.data.synthetic.world`."""
+"""Size and strengths of the synthetic world; what they mean is told in `world.py`."""
 
 import dataclasses
 

@@ -1,6 +1,6 @@
 """The log of the synthetic world: the built-in data, with a known probability of every click.
 
-The world itself is told in `dicm_jax.data.synthetic.world`; here its days are cut into groups and splits, and
+The world itself is told in `world.py`; here its days are cut into groups and splits, and
 what a log does not show is dropped. A group is one visit: a user on a day. Its behaviors are the
 newest clicks of earlier days, drawn by the same process, from the history days on.
 

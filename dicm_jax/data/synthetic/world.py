@@ -3,7 +3,7 @@
 What there is to learn, and from where:
 
 *Items* have a *look*, a point of ``2 * look_planes`` dims near the center of one of a few styles.
-Nothing but the photo shows the look, and the photo shows it turned (`dicm_jax.data.synthetic.photos`).
+Nothing but the photo shows the look, and the photo shows it turned (`photos.py`).
 
 *Users* have a taste, a unit vector in look space: the mean of one to three styles, and a part that
 gender and age band have in common. They have habits: favorite categories and brands, a usual price
