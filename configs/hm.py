@@ -1,7 +1,7 @@
 """DICM on the H&M log: purchases of real people, with a photo of every article.
 
-Claim: test GAUC .720, AUC .724 (mean of three seeds). With photos shuffled across articles the GAUC
-falls to .675, without images it is .680: what is gained is in the photos.
+Claim: test GAUC .755, AUC .758 (mean of three seeds). With photos shuffled across articles the GAUC
+falls to .732, without images it is .723. Boosted trees on hand-made features: .722.
 
     data       the Kaggle competition "H&M Personalized Fashion Recommendations", in Kaggle's
                layout, with a 4096-D feature per photo beside it; train before 2020-05-17; a
