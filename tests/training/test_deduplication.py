@@ -18,7 +18,7 @@ from dicm_jax.training.batch import IDS
 from tests import small_world
 from tests.outcomes import Outcome, assert_same, outcome
 
-STEPS = 6
+STEPS = 8
 CASES = [
     ("ams", "colocated", (2, 4), True, True),
     ("ams", "colocated", (2, 4), True, False),
