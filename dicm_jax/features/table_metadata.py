@@ -1,29 +1,23 @@
 """``table.json``: all that is known of a feature table on disk, but for its rows.
 
-JSON for people to read, sealed for machines: its last entry is the CRC-32 of every byte before it,
-so that no bit of the file can change unnoticed. It is replaced in one step, never edited; whatever
-it does not record does not belong to the table.
+A sealed record (`dicm_jax.sealed_json`); whatever it does not record does not belong to the table.
 
 Shape legend
     D   content width        P   virtual shards, 1,024
 """
 
 import dataclasses
-import json
-import os
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from dicm_jax import sealed_json
 from dicm_jax.ams.feature_table import AT_REST, Statistics, Storage
 from dicm_jax.ams.layout import RowLayout
-from dicm_jax.errors import DataError
 
 METADATA_FILE = "table.json"
 _FORMAT = "dicm_jax feature table"
 _VERSION = 1
-_SEAL = ',\n "crc32": '
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +68,9 @@ def read_metadata(folder: Path) -> TableMetadata:
       DataError: no folder, no such file in it, not a table, altered since it was written, or
         written by a later version of the format.
     """
-    body = _unseal(folder / METADATA_FILE, _read_bytes(folder))
+    body = sealed_json.load(
+        folder / METADATA_FILE, format=_FORMAT, version=_VERSION, what="a feature table"
+    )
     return TableMetadata(
         storage=body["storage"],
         encoder=body["encoder"],
@@ -100,59 +96,4 @@ def save_metadata(metadata: TableMetadata, folder: Path) -> None:
         "shard_rows": metadata.rows_P.tolist(),
         "shard_crc32": [f"{crc:08x}" for crc in metadata.crc_P.tolist()],
     }
-    new = folder / (METADATA_FILE + ".new")
-    with new.open("wb") as file:
-        file.write(_seal(json.dumps(body, indent=1).removesuffix("\n}").encode()))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(new, folder / METADATA_FILE)
-    sync(folder)
-
-
-def sync(path: Path) -> None:
-    """Waits until a file, or the list of files of a folder, is safe on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _read_bytes(folder: Path) -> bytes:
-    try:
-        return (folder / METADATA_FILE).read_bytes()
-    except FileNotFoundError:
-        found = f"no {METADATA_FILE} in it" if folder.is_dir() else "no such folder"
-        raise DataError(
-            f"{folder}: not a feature table: {found}; give the folder that a table was written to"
-        ) from None
-    except OSError as error:
-        raise DataError(
-            f"{folder / METADATA_FILE}: cannot be read ({error.strerror}); give the folder that a "
-            "table was written to, with leave to read it"
-        ) from error
-
-
-def _seal(head: bytes) -> bytes:
-    return head + f'{_SEAL}"{zlib.crc32(head):08x}"\n}}\n'.encode()
-
-
-def _unseal(path: Path, data: bytes) -> dict:
-    head, seal, _ = data.rpartition(_SEAL.encode())
-    if not seal and _FORMAT.encode() not in data:
-        raise DataError(
-            f"{path}: not the metadata of a feature table ({len(data)} bytes without its marks); "
-            "give the folder that a table was written to"
-        )
-    if _seal(head) != data:
-        raise DataError(
-            f"{path}: altered since it was written: the CRC-32 at its end is not that of the "
-            f"{len(head)} bytes before it; bring the file back from a copy, or write the table anew"
-        )
-    body = json.loads(head + b"\n}")
-    if body["version"] > _VERSION:
-        raise DataError(
-            f"{path}: version {body['version']} of the format; this dicm_jax reads versions up to "
-            f"{_VERSION}: install a later one, or write the table again with this one"
-        )
-    return body
+    sealed_json.save(folder / METADATA_FILE, body)

@@ -30,9 +30,9 @@ from dicm_jax.features.table_metadata import (
     TableMetadata,
     read_metadata,
     save_metadata,
-    sync,
 )
 from dicm_jax.features.table_shards import check_length, recorded_bytes, shard_path
+from dicm_jax.sealed_json import sync
 
 _BLOCK_BYTES = 2**28  # held in memory, so that each shard file is opened once for many rows
 
