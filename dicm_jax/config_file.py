@@ -19,13 +19,15 @@ import traceback
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import ml_collections
 
 from dicm_jax.config import Config
 from dicm_jax.config_values import check_value, parse_text
 from dicm_jax.errors import ConfigError
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,24 +39,31 @@ class Setting:
 
 
 def load_config(path: str, overrides: Sequence[str] = ()) -> Config:
-    """The checked configuration of a run.
+    """The checked configuration of a run: `load` for `Config`.
+
+    Example:
+      >>> load_config("configs/dicm.py", ["train.batch_size=512"]).train.batch_size
+      512
+    """
+    return load(Config, path, overrides)
+
+
+def load(root: type[T], path: str, overrides: Sequence[str] = ()) -> T:
+    """The checked settings of any kind of job.
 
     Args:
+      root: a dataclass whose fields are settings, or sections of settings.
       path: a config file.
       overrides: settings that take precedence over the file's, each ``"a.b=value"``.
 
     Raises:
       ConfigError: the file cannot be read or run, a key does not exist, a value is of the wrong
         type or out of its limits, or two settings exclude each other.
-
-    Example:
-      >>> load_config("configs/dicm.py", ["train.batch_size=512"]).train.batch_size
-      512
     """
-    values = _check_tree(read_config_file(path), source=path)
+    values = _check_tree(root, read_config_file(path), source=path)
     for override in overrides:
-        values.update(check_override(override))
-    return _assemble(Config, values)
+        values.update(check_override(override, root))
+    return _assemble(root, values)
 
 
 def to_json_dict(config: Config) -> dict[str, Any]:
@@ -72,13 +81,13 @@ def from_json_dict(tree: Mapping[str, Any], source: str) -> Config:
     Raises:
       ConfigError: as in `load_config`.
     """
-    return _assemble(Config, _check_tree(tree, source=source))
+    return _assemble(Config, _check_tree(Config, tree, source=source))
 
 
 @functools.cache
-def settings() -> dict[str, Setting]:
-    """Every setting by its dotted path, in the order of `Config`."""
-    return dict(_walk(Config, prefix=""))
+def settings(root: type = Config) -> dict[str, Setting]:
+    """Every setting by its dotted path, in the order of the dataclass."""
+    return dict(_walk(root, prefix=""))
 
 
 def _walk(section: type, prefix: str) -> Iterator[tuple[str, Setting]]:
@@ -140,19 +149,21 @@ def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
-def _check_tree(tree: Mapping[str, Any], source: str, prefix: str = "") -> dict[str, Any]:
+def _check_tree(
+    root: type, tree: Mapping[str, Any], source: str, prefix: str = ""
+) -> dict[str, Any]:
     """Nested settings as checked values by dotted path."""
     values = {}
     for key, value in tree.items():
         path = f"{prefix}{key}"
-        if _is_section(path) and isinstance(value, Mapping):
-            values |= _check_tree(value, source, prefix=f"{path}.")
+        if _is_section(root, path) and isinstance(value, Mapping):
+            values |= _check_tree(root, value, source, prefix=f"{path}.")
         else:
-            values[path] = _check(path, value, source)
+            values[path] = _check(root, path, value, source)
     return values
 
 
-def check_override(override: str) -> dict[str, Any]:
+def check_override(override: str, root: type = Config) -> dict[str, Any]:
     """The one setting of ``"a.b=value"``, by its dotted path, checked.
 
     Raises:
@@ -162,53 +173,54 @@ def check_override(override: str) -> dict[str, Any]:
     source = f"--config.{override}"
     if not equals:
         raise ConfigError(f"{source}: no value given; write --config.{path}=VALUE")
-    if path not in settings():
-        return {path: _check(path, text, source)}
-    return {path: _check(path, parse_text(settings()[path].annotation, text), source)}
+    known = settings(root)
+    value = parse_text(known[path].annotation, text) if path in known else text
+    return {path: _check(root, path, value, source)}
 
 
-def _check(path: str, value: Any, source: str) -> Any:
+def _check(root: type, path: str, value: Any, source: str) -> Any:
     """The value of the setting at `path`, checked; a path of no setting is refused."""
-    if _is_section(path):
-        keys = ", ".join(_keys_of(path))
+    if _is_section(root, path):
+        keys = ", ".join(_keys_of(root, path))
         raise ConfigError(
             f"{source}: {path} is a section, and {value!r} is no section; set its keys "
             f"one by one: {keys}"
         )
-    if path not in settings():
-        raise ConfigError(f"{source}: {_unknown(path)}")
+    if path not in settings(root):
+        raise ConfigError(f"{source}: {_unknown(root, path)}")
+    known = settings(root)[path]
     try:
-        return check_value(settings()[path].annotation, value, settings()[path].metadata)
+        return check_value(known.annotation, value, known.metadata)
     except ConfigError as error:
         raise ConfigError(f"{source}: {path} {error}") from None
 
 
-def _is_section(path: str) -> bool:
-    return any(name.startswith(f"{path}.") for name in settings())
+def _is_section(root: type, path: str) -> bool:
+    return any(name.startswith(f"{path}.") for name in settings(root))
 
 
-def _keys_of(section: str) -> list[str]:
+def _keys_of(root: type, section: str) -> list[str]:
     """The keys right below a section ("" is the root), in order and once each."""
     prefix = f"{section}." if section else ""
-    below = (name[len(prefix) :] for name in settings() if name.startswith(prefix))
+    below = (name[len(prefix) :] for name in settings(root) if name.startswith(prefix))
     return list(dict.fromkeys(name.split(".")[0] for name in below))
 
 
-def _unknown(path: str) -> str:
+def _unknown(root: type, path: str) -> str:
     """What to say of a path that names nothing: what could be meant, and what there is."""
     parent = path
-    while parent and not _is_section(parent):
+    while parent and not _is_section(root, parent):
         parent = parent.rpartition(".")[0]
-        if parent in settings():
+        if parent in settings(root):
             return f"there is no key {path}: {parent} is a value and has no keys"
-    near = _near(path)
+    near = _near(root, path)
     meant = f"; did you mean {' or '.join(near)}?" if near else "."
     return f"there is no key {path}{meant} Keys of {parent or 'a config'}: " + ", ".join(
-        _keys_of(parent)
+        _keys_of(root, parent)
     )
 
 
-def _near(path: str, at_most: int = 3, cutoff: float = 0.7) -> list[str]:
+def _near(root: type, path: str, at_most: int = 3, cutoff: float = 0.7) -> list[str]:
     """The paths most like `path`, by the whole or by the last name (the wrong section)."""
 
     def likeness(name: str) -> float:
@@ -216,7 +228,7 @@ def _near(path: str, at_most: int = 3, cutoff: float = 0.7) -> list[str]:
         last = difflib.SequenceMatcher(a=path.rpartition(".")[2], b=name.rpartition(".")[2]).ratio()
         return max(whole, last)
 
-    names = sorted([*settings(), *_keys_of("")], key=likeness, reverse=True)
+    names = sorted([*settings(root), *_keys_of(root, "")], key=likeness, reverse=True)
     return [name for name in names[:at_most] if likeness(name) >= cutoff]
 
 

@@ -1,0 +1,166 @@
+"""The last stage of a preparation: a bucket of groups as a shard, and all shards as a set.
+
+Shape legend
+    G   groups
+"""
+
+import dataclasses
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from dicm_jax import sealed_json
+from dicm_jax.ams.keys import IMAGE
+from dicm_jax.data.prepared.assembly import Catalogue, Split, finish
+from dicm_jax.data.prepared.manifest import Prepared
+from dicm_jax.data.prepared.shards import (
+    DATASET_FOLDER,
+    Shard,
+    group_sizes,
+    shard_name,
+    write_shard,
+)
+from dicm_jax.data.schema import NO_IMAGE, Items
+from dicm_jax.errors import DataError
+from dicm_jax.preparation.by_user import in_order
+from dicm_jax.preparation.catalogue import ItemCatalogue
+from dicm_jax.preparation.plan import SPLITS, Plan, collisions, id_fields
+from dicm_jax.preparation.scan import Scan
+from dicm_jax.preparation.sources import settings_of, source_files
+from dicm_jax.preparation.vocabularies import Vocabulary
+
+_FORMAT, _VERSION = "dicm_jax prepared shard", 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A bucket that became a shard, or None where no group came.
+
+    Attributes:
+      bucket: its number.
+      path: of the shard, before it gets its name in the set.
+      shard: what it holds.
+      sizes_G: impressions of each group.
+    """
+
+    bucket: int
+    path: Path
+    shard: Shard
+    sizes_G: np.ndarray
+
+
+def write_bucket(plan: Plan, bucket: int, groups: pa.Table | None, folder: Path) -> Written | None:
+    """Writes the groups of a bucket in order of time and user; once, if it is asked again.
+
+    Args:
+      plan: of the preparation.
+      bucket: its number.
+      groups: rows that `groups_of_users` made for it, in any order.
+      folder: where shards lie until all are there.
+    """
+    if groups is None:
+        return None
+    path, record, sizes = (
+        folder / f"bucket-{bucket:06d}.{kind}" for kind in ("array_record", "json", "npy")
+    )
+    if record.exists():
+        body = sealed_json.load(record, format=_FORMAT, version=_VERSION, what="a written shard")
+        return Written(bucket, path, Shard(**body["shard"]), np.load(sizes))
+    folder.mkdir(parents=True, exist_ok=True)
+    ordered = in_order(groups)
+    shard = write_shard(path, ordered, plan.config.output.block_groups)
+    np.save(sizes, group_sizes(ordered))
+    body = {"format": _FORMAT, "version": _VERSION, "shard": dataclasses.asdict(shard)}
+    sealed_json.save(record, body)
+    return Written(bucket, path, shard, group_sizes(ordered))
+
+
+def finished(
+    plan: Plan,
+    items: ItemCatalogue,
+    seen: Scan,
+    written: Sequence[Written | None],
+    counts: dict[str, int],
+    folder: Path,
+) -> Prepared:
+    """Puts all shards in their places in `folder` and writes what stands beside them.
+
+    Args:
+      plan, items, seen: of the preparation.
+      written: all buckets.
+      counts: what the stages counted.
+      folder: of the set.
+
+    Raises:
+      DataError: no group for train or for the test.
+    """
+    there = [made for made in written if made is not None]
+    splits = {}
+    for split in SPLITS:
+        mine = [made for made in there if plan.split_of(made.bucket) == split]
+        if mine:
+            sizes_G = np.concatenate([made.sizes_G for made in mine])
+            splits[split] = Split([made.shard for made in mine], sizes_G)
+        for number, made in enumerate(mine):
+            _place(made.path, folder / DATASET_FOLDER / shard_name(split, number, len(mine)))
+    for split in ("train", "test"):
+        if split not in splits:
+            raise DataError(
+                f"no group is left for the {split} split; counted: {counts}: look at"
+                " split.test_from and at what the policies dropped"
+            )
+    fields, sizes = id_fields(plan, items)
+    with_values = plan.fields | items.encodings | {"user": plan.users}
+    catalogue = Catalogue(
+        fields=fields,
+        vocabulary_sizes=sizes,
+        items=Items(items.ids_NF, items.image_N),
+        item_ids=items.ids(),
+        vocabularies={
+            name: encoding.values
+            for name, encoding in with_values.items()
+            if isinstance(encoding, Vocabulary)
+        },
+        features={IMAGE: items.table.files},
+    )
+    return finish(
+        folder,
+        catalogue,
+        splits,
+        name=plan.config.name,
+        block_groups=plan.config.output.block_groups,
+        notes=_notes(plan, items, seen, splits, counts),
+        settings=settings_of(plan.config),
+        source=source_files(plan.config),
+    )
+
+
+def _notes(
+    plan: Plan,
+    items: ItemCatalogue,
+    seen: Scan,
+    splits: dict[str, Split],
+    counts: dict[str, int],
+) -> dict[str, float]:
+    notes: dict[str, float] = {f"{table}_rows": float(rows) for table, rows in seen.rows.items()}
+    notes |= {name: float(count) for name, count in sorted(counts.items())}
+    notes["items_without_image"] = float((items.image_N == NO_IMAGE).sum())
+    notes |= collisions(plan, seen)
+    for name, split in splits.items():
+        for what in ("groups", "impressions", "behaviors", "clicks", "cold"):
+            notes[f"{name}_{what}"] = float(sum(getattr(s, what) for s in split.shards))
+    return notes
+
+
+def _place(made: Path, place: Path) -> None:
+    """Gives a shard its name in the set; the other name stays until the work is cleared."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.unlink(missing_ok=True)
+    try:
+        os.link(made, place)
+    except OSError:  # a file system without links
+        shutil.copyfile(made, place)
