@@ -51,7 +51,8 @@ def prepare(
         prepared = local.prepare(config, output)
     seconds = time.perf_counter() - started
     for name, value in prepared.notes.items():
-        print(f"  {name.replace('_', ' ')}: {value:,g}")
+        shown = f"{value:,.0f}" if value == round(value) else f"{value:.3g}"
+        print(f"  {name.replace('_', ' ')}: {shown}")
     print(json.dumps(_result(prepared, output, seconds)))
     return DONE
 

@@ -39,17 +39,17 @@ def get_config() -> ml_collections.ConfigDict:
     config.catalogue = ml_collections.ConfigDict()
     config.catalogue.item = "article_id"
     config.catalogue.fields = (
-        "product_type_no",
-        "product_group_name",
-        "graphical_appearance_no",
-        "colour_group_code",
-        "perceived_colour_value_id",
-        "perceived_colour_master_id",
-        "department_no",
-        "index_code",
-        "index_group_no",
-        "section_no",
-        "garment_group_no",
+        "product_type=product_type_no",
+        "product_group=product_group_name",
+        "graphical_appearance=graphical_appearance_no",
+        "colour_group=colour_group_code",
+        "perceived_colour_value=perceived_colour_value_id",
+        "perceived_colour_master=perceived_colour_master_id",
+        "department=department_no",
+        "index=index_code",
+        "index_group=index_group_no",
+        "section=section_no",
+        "garment_group=garment_group_no",
     )
 
     config.history = ml_collections.ConfigDict()

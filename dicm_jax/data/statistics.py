@@ -65,16 +65,18 @@ class DatedEvents:
         return self.end(owner_Q, day_Q) - self.start(owner_Q)
 
     def newest(
-        self, owner_Q: np.ndarray, day_Q: np.ndarray, most: int
+        self, owner_Q: np.ndarray, day_Q: np.ndarray, most: int, *, within: int = 0
     ) -> tuple[np.ndarray, np.ndarray]:
         """CSR offsets and positions of each owner's newest events strictly before ``day_Q``.
 
         Args:
           owner_Q, day_Q: the queries.
           most: events of a query; older ones are left out.
+          within: days before ``day_Q`` that are looked at; 0: all.
         """
         end_Q = self.end(owner_Q, day_Q)
-        length_Q = np.minimum(end_Q - self.start(owner_Q), most)
+        first_Q = self.end(owner_Q, day_Q - within) if within else self.start(owner_Q)
+        length_Q = np.minimum(end_Q - first_Q, most)
         offsets = np.concatenate([[0], np.cumsum(length_Q)]).astype(np.int64)
         shift_Q = end_Q - length_Q - offsets[:-1]
         return offsets, np.repeat(shift_Q, length_Q) + np.arange(offsets[-1])

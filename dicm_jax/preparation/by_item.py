@@ -27,7 +27,7 @@ def with_item_statistics(plan: Plan, shown: Columns | None, clicked: Columns | N
     period_B = shown["second"] // config.period_s
     columns = {name: shown[name] for name in ("user", "item", "click", "row")}
     columns["period"] = period_B
-    columns |= {name: shown[name] for name in config.impressions.fields}
+    columns |= {name: shown[name] for name in config.impressions.column_of}
     for name in plan.item_statistics():
         columns[name] = _STATISTICS[name](plan, events, item_B, period_B)
     columns["cold"] = _cold(plan, events, item_B, shown["second"])

@@ -53,7 +53,7 @@ def groups_of_users(
         "second": pa.array(period_G * plan.config.period_s),
         "behaviors": _lists(offsets, item_P[position_H]),
     }
-    for name in plan.config.users.fields:
+    for name in plan.config.users.column_of:
         columns[_OF_USER + name] = pa.array(_profile(plan, profiles, name, users)[place_G])
     for name in plan.user_statistics():
         values_G = _STATISTICS[name](plan, events, place_G, period_G)
@@ -61,7 +61,7 @@ def groups_of_users(
     offsets = np.append(first_G, len(order_B))
     for name in ("item", "click", "cold"):
         columns[name] = _lists(offsets, shown[name])
-    for name in (*plan.config.impressions.fields, *plan.item_statistics()):
+    for name in (*plan.config.impressions.column_of, *plan.item_statistics()):
         columns[_OF_IMPRESSION + name] = _lists(offsets, shown[name])
     groups = pa.record_batch(columns)
     return dealt(groups, plan.bucket(period_G * plan.config.period_s), plan.buckets)

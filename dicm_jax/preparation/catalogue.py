@@ -59,7 +59,7 @@ def read_items(config: PrepareConfig) -> ItemCatalogue:
     assert settings.path is not None  # checked by PrepareConfig
     assert config.features is not None
     image_column = settings.image or settings.item
-    columns = [settings.item, image_column, *settings.fields]
+    columns = [settings.item, image_column, *settings.column_of.values()]
     parts: dict[str, list[pa.Array]] = {column: [] for column in columns}
     fragments = fragments_of("catalogue", settings.path, columns, config.runner.chunk_rows)
     for fragment in fragments:
@@ -75,8 +75,8 @@ def read_items(config: PrepareConfig) -> ItemCatalogue:
         ITEM: Hashed(config.ids.buckets) if ITEM in config.ids.hashed else Vocabulary(ids)
     }
     keys = [encoded(ids, encodings[ITEM])]
-    for name in settings.fields:
-        values = pc.fill_null(texts[name], "")
+    for name, column in settings.column_of.items():
+        values = pc.fill_null(texts[column], "")
         hashes = name in config.ids.hashed
         encodings[name] = Hashed(config.ids.buckets) if hashes else Vocabulary(merged([values]))
         keys.append(encoded(values, encodings[name]))
@@ -104,6 +104,6 @@ def _check_ids(path: str, ids: pa.Array) -> None:
     if len(repeated):
         first = counts.field("values")[int(repeated[0])].as_py()
         raise DataError(
-            f"catalogue.path={path}: {len(repeated)} items are listed twice, first {first!r}; keep one"
-            " row for each"
+            f"catalogue.path={path}: {len(repeated)} items are listed twice, first {first!r}: keep"
+            " one row for each"
         )

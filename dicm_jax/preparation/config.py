@@ -23,8 +23,20 @@ from dicm_jax.errors import ConfigError
 STATISTICS = ("history_length", "since_behavior", "item_behaviors", "item_age")
 
 
+class _IdColumns:
+    """A table with ID columns beside those that every such table has."""
+
+    fields: tuple[str, ...]
+
+    @property
+    def column_of(self) -> dict[str, str]:
+        """The column of each ID field, by the field's name."""
+        parts = [field.partition("=") for field in self.fields]
+        return {name: column or name for name, _, column in parts}
+
+
 @dataclasses.dataclass(frozen=True)
-class ImpressionsTable:
+class ImpressionsTable(_IdColumns):
     """Ads shown."""
 
     path: str | None = setting(None, "file, folder or glob of Parquet or CSV files")
@@ -32,7 +44,9 @@ class ImpressionsTable:
     item: str = setting("item", "column")
     time: str = setting("time", "column")
     click: str = setting("click", "column, 0 or 1")
-    fields: tuple[str, ...] = setting((), "further ID columns, such as the page or the hour")
+    fields: tuple[str, ...] = setting(
+        (), "further ID columns, such as the page or the hour; or NAME=COLUMN"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,22 +61,24 @@ class BehaviorsTable:
 
 
 @dataclasses.dataclass(frozen=True)
-class CatalogueTable:
+class CatalogueTable(_IdColumns):
     """The catalogue."""
 
     path: str | None = setting(None, "file, folder or glob of Parquet or CSV files")
     item: str = setting("item", "column")
     image: str | None = setting(None, "column of the image's ID; none: the item's own ID")
-    fields: tuple[str, ...] = setting((), "ID columns, such as category and brand")
+    fields: tuple[str, ...] = setting((), "ID columns, such as category and brand; or NAME=COLUMN")
 
 
 @dataclasses.dataclass(frozen=True)
-class UsersTable:
+class UsersTable(_IdColumns):
     """Profiles."""
 
     path: str | None = setting(None, "file, folder or glob; none: there are no profiles")
     user: str = setting("user", "column")
-    fields: tuple[str, ...] = setting((), "ID columns, such as age group and gender")
+    fields: tuple[str, ...] = setting(
+        (), "ID columns, such as age group and gender; or NAME=COLUMN"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +214,11 @@ def _check_tables(config: PrepareConfig) -> None:
             f"history.min_dwell_s={config.history.min_dwell_s} with behaviors.dwell=None: name the"
             " column of seconds stayed, or set history.min_dwell_s=0"
         )
-    fields = [*config.users.fields, *config.impressions.fields, *config.catalogue.fields]
+    fields = [
+        field.partition("=")[0]
+        for table in (config.users, config.impressions, config.catalogue)
+        for field in table.fields
+    ]
     fields += [*config.statistics, "item"]
     for name in fields:
         if fields.count(name) > 1:

@@ -52,13 +52,19 @@ def columns_of(plan: Plan, table: str) -> list[str]:
     """The columns of a table that a preparation reads."""
     config = plan.config
     if table == "users":
-        return [config.users.user, *config.users.fields]
+        return [config.users.user, *config.users.column_of.values()]
     if table == "behaviors":
         settings = config.behaviors
         dwell = [settings.dwell] if settings.dwell else []
         return [settings.user, settings.item, settings.time, *dwell]
     settings = config.impressions
-    return [settings.user, settings.item, settings.time, settings.click, *settings.fields]
+    return [
+        settings.user,
+        settings.item,
+        settings.time,
+        settings.click,
+        *settings.column_of.values(),
+    ]
 
 
 def _impressions(plan: Plan, fragment: Fragment, chunk: pa.Table, first_row: int) -> Mapped:
@@ -82,8 +88,8 @@ def _impressions(plan: Plan, fragment: Fragment, chunk: pa.Table, first_row: int
         "click": click_E[kept.row_E].astype(np.uint8),
         "row": row_E,
     }
-    for name in settings.fields:
-        texts = as_text(fragment.path, name, chunk[name])
+    for name, column in settings.column_of.items():
+        texts = as_text(fragment.path, column, chunk[column])
         shown[name] = encoded(texts, plan.fields[name])[kept.row_E]
     parts = {SHOWN: parted(shown, "item", plan.partitions)}
     if plan.config.behaviors.path is None:
@@ -117,8 +123,8 @@ def _profiles(plan: Plan, fragment: Fragment, chunk: pa.Table, first_row: int) -
     strangers = int((user_E[kept.row_E] < 0).sum())
     kept.row_E = kept.row_E[user_E[kept.row_E] >= 0]
     rows = {"user": user_E[kept.row_E]}
-    for name in settings.fields:
-        texts = as_text(fragment.path, name, chunk[name])
+    for name, column in settings.column_of.items():
+        texts = as_text(fragment.path, column, chunk[column])
         rows[name] = encoded(texts, plan.fields[name])[kept.row_E]
     counts = kept.counts | {"profiles_of_users_without_a_row": strangers}
     return Mapped({PROFILES: parted(rows, "user", plan.partitions)}, counts)

@@ -90,7 +90,7 @@ def make_plan(config: PrepareConfig, seen: Scan, items: ItemCatalogue, now: int)
       DataError: cuts that are no dates, not between the impressions, or not on a border of periods.
     """
     users = _encoding(config, seen, USER, MOST_USERS)
-    names = (*config.users.fields, *config.impressions.fields)
+    names = (*config.users.column_of, *config.impressions.column_of)
     fields = {name: _encoding(config, seen, name, config.ids.buckets) for name in names}
     cuts = _cuts(config, seen)
     rows = max(seen.rows.values(), default=0)
@@ -110,17 +110,20 @@ def id_fields(plan: Plan, items: ItemCatalogue) -> tuple[tuple[IdField, ...], di
     """The ID fields of the log, and the sizes of their vocabularies."""
     config = plan.config
     fields = (
-        *(IdField(name, name, "user") for name in (*config.users.fields, *plan.user_statistics())),
+        *(
+            IdField(name, name, "user")
+            for name in (*config.users.column_of, *plan.user_statistics())
+        ),
         *(IdField(name, name, "item") for name in items.encodings),
         *(
             IdField(name, name, "context")
-            for name in (*config.impressions.fields, *plan.item_statistics())
+            for name in (*config.impressions.column_of, *plan.item_statistics())
         ),
         IdField("behavior_item", ITEM, "behavior"),
     )
-    sizes = {name: plan.fields[name].size for name in config.users.fields}
+    sizes = {name: plan.fields[name].size for name in config.users.column_of}
     sizes |= dict.fromkeys(plan.user_statistics(), N_BUCKETS)
-    sizes |= {name: plan.fields[name].size for name in config.impressions.fields}
+    sizes |= {name: plan.fields[name].size for name in config.impressions.column_of}
     sizes |= dict.fromkeys(plan.item_statistics(), N_BUCKETS)
     return fields, sizes | {name: found.size for name, found in items.encodings.items()}
 

@@ -109,10 +109,10 @@ def joined(config: PrepareConfig, scans: Sequence[Scan]) -> Scan:
 def _columns(config: PrepareConfig, table: str) -> dict[str, str]:
     """The columns of a table whose values are looked at, by ID field."""
     if table == "users":
-        return {name: name for name in config.users.fields}
+        return config.users.column_of
     if table == "behaviors":
         return {USER: config.behaviors.user}
-    return {USER: config.impressions.user} | {name: name for name in config.impressions.fields}
+    return {USER: config.impressions.user} | config.impressions.column_of
 
 
 def _count(slots: dict[int, int], second_E: np.ndarray) -> None:

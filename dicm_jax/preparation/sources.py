@@ -67,5 +67,6 @@ def _plain(value: Any) -> Any:
 def _columns(settings: Any) -> list[str]:
     """The columns that the settings of a table name."""
     named = {name: value for name, value in dataclasses.asdict(settings).items() if name != "path"}
-    fields = named.pop("fields", ())
+    named.pop("fields", None)
+    fields = settings.column_of.values() if hasattr(settings, "column_of") else ()
     return [*(column for column in named.values() if column is not None), *fields]

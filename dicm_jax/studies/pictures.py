@@ -13,7 +13,14 @@ import numpy as np
 
 from dicm_jax.ams.mesh import Roles
 from dicm_jax.checkpoint.restore import restore_run
-from dicm_jax.data.schema import NO_IMAGE, ClickLog, Features, GroupedImpressions
+from dicm_jax.data.schema import (
+    NO_IMAGE,
+    ClickLog,
+    Features,
+    GroupedImpressions,
+    StoredFeatures,
+)
+from dicm_jax.features.table_files import open_table
 from dicm_jax.training.attention import attention
 
 USERS = 6
@@ -163,7 +170,7 @@ def looks(log: ClickLog, rows: list[int]) -> np.ndarray:
     Taken over at most 2,000 evenly chosen rows of the table, standardised per channel; a table with
     fewer directions has zeros behind the last.
     """
-    sampled = np.arange(0, len(log.features.rows_VD), -(-len(log.features.rows_VD) // _MOST_ROWS))
+    sampled = np.arange(0, log.features.count, -(-log.features.count // _MOST_ROWS))
     sampled_VD = _as_floats(log.features, sampled)
     mean_D, deviation_D = sampled_VD.mean(0), sampled_VD.std(0) + 1e-6
     _, _, direction_CD = np.linalg.svd((sampled_VD - mean_D) / deviation_D, full_matrices=False)
@@ -174,7 +181,9 @@ def looks(log: ClickLog, rows: list[int]) -> np.ndarray:
     return np.pad(look_VC, ((0, 0), (0, LOOKS - look_VC.shape[1])))
 
 
-def _as_floats(features: Features, rows: np.ndarray) -> np.ndarray:
+def _as_floats(features: Features | StoredFeatures, rows: np.ndarray) -> np.ndarray:
+    if isinstance(features, StoredFeatures):
+        return open_table(features.folder).values(rows)
     values_VD = features.rows_VD[rows].astype(np.float32)
     return values_VD if features.scale_V is None else values_VD * features.scale_V[rows, None]
 

@@ -11,7 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from dicm_jax.data.hm import reader as hm
-from dicm_jax.data.hm.files import IMPRESSIONS, read_impressions, read_transactions
+from dicm_jax.data.hm.files import (
+    IMPRESSIONS,
+    read_articles,
+    read_impressions,
+    read_transactions,
+)
 from dicm_jax.errors import DataError
 from tests.data import hm_set
 
@@ -129,6 +134,46 @@ def test_date_of_impressions_that_is_none(folder):
     n = pq.read_metadata(folder / IMPRESSIONS).num_rows
     hm_set.write_impressions(folder, hm_set.purchases(), t_dat=pa.array(["yesterday"] * n))
     _fails(folder, r"column 't_dat' holds something that is not a date .*yesterday.*YYYY-MM-DD")
+
+
+@pytest.mark.parametrize("name", ["transactions_train.csv", IMPRESSIONS])
+def test_date_in_the_future(folder, name):
+    """Two days ahead: today's date may be tomorrow's elsewhere."""
+    future = str(datetime.datetime.now(datetime.UTC).date() + datetime.timedelta(days=2))
+    rows = hm_set.purchases()
+    rows[7] = rows[9] = (future, *rows[7][1:])
+    if name == IMPRESSIONS:
+        days = pq.read_table(folder / IMPRESSIONS)["t_dat"].to_pylist()
+        days[7] = days[9] = future
+        hm_set.write_impressions(folder, hm_set.purchases(), t_dat=pa.array(days))
+    else:
+        hm_set.write_transactions(folder, rows)
+    _fails(folder, rf"{name}: 2 of \d+ rows are dated in the future, first {future} in row 7 \(tod")
+
+
+def test_lines_are_read_to_the_letter(tmp_path):
+    """Lines in the form of Kaggle's: leading zeros, quotes, no description, plain line ends."""
+    (tmp_path / "articles.csv").write_bytes(
+        (hm_set.ARTICLES_HEADER + "\n").encode()
+        + b"0108775015,0108775,Strap top,253,Vest top,Garment Upper body,1010016,Solid,09,Black,4,"
+        b"Dark,5,Black,1676,Jersey Basic,A,Ladieswear,1,Ladieswear,16,Womens Everyday Basics,1002,"
+        b'Jersey Basic,"Jersey top, narrow ""shoulder"" straps."\n'
+        b"0351332007,0351332,Marshall Lace up Top,252,Sweater,Garment Upper body,1010018,Treatment,"
+        b"9,Black,4,Dark,5,Black,1723,Menswear Sweaters,F,Menswear,3,Menswear,26,Men,1005,Jersey,\n"
+    )
+    customer = "000058a12d5b43e67d225668fa1f8d618c13dc232df0cad8ffe7ad4a1091e318"
+    (tmp_path / "transactions_train.csv").write_bytes(
+        b"t_dat,customer_id,article_id,price,sales_channel_id\n"
+        + f"2018-09-20,{customer},0351332007,0.0508305084745762,2\n".encode()
+    )
+    articles = read_articles(tmp_path)
+    assert articles.ids.to_pylist() == ["0108775015", "0351332007"]
+    # Colours 09 and 9 are two: codes are text.
+    expected = [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 1, 1, 1, 1, 1]]
+    assert articles.keys_NF.tolist() == expected
+    read = read_transactions(tmp_path, articles.ids)
+    assert (read.customers.to_pylist(), read.item_E.tolist()) == ([customer], [1])
+    assert read.day_E.tolist() == [17_794]
 
 
 def test_dates_of_impressions_may_be_of_any_type_that_holds_dates(folder):

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from dicm_jax.data.holdout import cut, with_validation
+from dicm_jax.data.groups import cut
+from dicm_jax.data.holdout import with_validation
 from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.data.validate import validate
 from dicm_jax.errors import DataError

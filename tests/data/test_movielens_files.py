@@ -1,6 +1,7 @@
 """What a user reads when a file of MovieLens is missing, broken or does not fit."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from dicm_jax.config import Config, DataConfig
 from dicm_jax.data.movielens import reader as movielens
 from dicm_jax.data.movielens.config import MovieLensConfig
-from dicm_jax.data.movielens.files import ML_1M, ML_100K
+from dicm_jax.data.movielens.files import ML_1M, ML_100K, read_movies, read_ratings, read_users
 from dicm_jax.errors import ConfigError, DataError
 from dicm_jax.train import train
 from tests.data import movielens_set
@@ -30,6 +31,45 @@ def _set_line(path: Path, number: int, old: str, new: str):
     assert old in lines[number - 1]
     lines[number - 1] = lines[number - 1].replace(old, new)
     path.write_bytes("\n".join(lines).encode("latin-1"))
+
+
+def test_published_lines_of_1m_are_read_to_the_letter(tmp_path):
+    (tmp_path / "ratings.dat").write_bytes(b"1::1193::5::978300760\n")
+    (tmp_path / "users.dat").write_bytes(b"1::F::1::10::48067\n")
+    (tmp_path / "movies.dat").write_bytes(
+        b"1193::One Flew Over the Cuckoo's Nest (1975)::Drama\n"
+        b"73::Mis\xe9rables, Les (1995)::Drama|Musical\n"
+    )
+    movies, users = read_movies(tmp_path, ML_1M), read_users(tmp_path, ML_1M)
+    assert movies.id_N.tolist() == [1193, 73]
+    assert movies.titles[1] == "Misérables, Les (1995)"
+    assert movies.year_N.tolist() == [1975, 1995]
+    assert movies.genres == (("Drama",), ("Drama", "Musical"))
+    profile = {name: values.tolist() for name, values in users.profile.items()}
+    assert profile == {"gender": ["F"], "age": [1], "occupation": ["10"], "zip_region": ["4"]}
+    ratings = read_ratings(tmp_path, ML_1M, users, movies)
+    columns = (ratings.user_E, ratings.movie_E, ratings.rating_E, ratings.second_E)
+    assert [column.tolist() for column in columns] == [[0], [0], [5], [978_300_760]]
+
+
+def test_published_lines_of_100k_are_read_to_the_letter(tmp_path):
+    """Among them the movie without a title, a date and an address."""
+    (tmp_path / "u.data").write_bytes(b"196\t242\t3\t881250949\n")
+    (tmp_path / "u.user").write_bytes(b"196|49|M|writer|55105\n")
+    (tmp_path / "u.item").write_bytes(
+        b"242|Kolya (1996)|24-Jan-1997||http://us.imdb.com/M/title-exact?Kolya%20(1996)|"
+        b"0|0|0|0|0|1|0|0|0|0|0|0|0|0|0|0|0|0|0\n"
+        b"267|unknown||||1|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0|0\n"
+    )
+    movies, users = read_movies(tmp_path, ML_100K), read_users(tmp_path, ML_100K)
+    assert movies.titles == ("Kolya (1996)", "unknown")
+    assert movies.year_N.tolist() == [1996, 0]
+    assert movies.genres == (("Comedy",), ("unknown",))
+    profile = {name: values.tolist() for name, values in users.profile.items()}
+    assert profile == {"gender": ["M"], "age": [45], "occupation": ["writer"], "zip_region": ["5"]}
+    ratings = read_ratings(tmp_path, ML_100K, users, movies)
+    columns = (ratings.user_E, ratings.movie_E, ratings.rating_E, ratings.second_E)
+    assert [column.tolist() for column in columns] == [[0], [0], [3], [881_250_949]]
 
 
 def test_folder_that_is_not_there(tmp_path):
@@ -86,6 +126,14 @@ def test_rating_out_of_range(tmp_path, stars):
     rows[9] = rows[9]._replace(stars=stars)
     movielens_set.write_set(tmp_path, rows=rows)
     _fails(tmp_path, rf"ratings.dat, line 10: rating {stars}; a rating is 1 to 5 whole stars")
+
+
+@pytest.mark.parametrize("second", [-1, int(time.time()) + 3 * 86_400, 978_300_760_000])
+def test_time_before_1970_or_in_the_future(tmp_path, second):
+    rows = movielens_set.ratings()
+    rows[9] = rows[9]._replace(second=second)
+    movielens_set.write_set(tmp_path, rows=rows)
+    _fails(tmp_path, rf"ratings.dat, line 10: time {second} is not between 0 and \d+, tomorrow, in")
 
 
 @pytest.mark.parametrize(

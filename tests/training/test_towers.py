@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dicm_jax.checkpoint.restore import Restored, restore_run
-from dicm_jax.data.holdout import cut
+from dicm_jax.data.groups import cut
 from dicm_jax.errors import ConfigError
 from dicm_jax.train import train
 from dicm_jax.training.attention import attention

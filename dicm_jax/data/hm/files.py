@@ -21,6 +21,8 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet
 
+from dicm_jax.data.days import check_days
+from dicm_jax.data.purchases.events import Events, encode, texts_in
 from dicm_jax.errors import DataError
 
 ARTICLES = "articles.csv"
@@ -53,31 +55,6 @@ class Articles:
     ids: pa.Array
     keys_NF: np.ndarray
     sizes: dict[str, int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Events:
-    """Rows of one table: customer as an index into `customers`, date, article index, label.
-
-    `day_E` counts days since 1970-01-01. `click_E` is 1 for every transaction: it was taken.
-    """
-
-    customers: pa.Array
-    customer_E: np.ndarray
-    day_E: np.ndarray
-    item_E: np.ndarray
-    click_E: np.ndarray
-
-    def before(self, day: int) -> "Events":
-        """The rows dated strictly before `day`."""
-        kept_E = self.day_E < day
-        return dataclasses.replace(
-            self,
-            customer_E=self.customer_E[kept_E],
-            day_E=self.day_E[kept_E],
-            item_E=self.item_E[kept_E],
-            click_E=self.click_E[kept_E],
-        )
 
 
 def find(root: Path, name: str) -> Path:
@@ -129,8 +106,8 @@ def read_transactions(root: Path, article_ids: pa.Array) -> Events:
     """Reads ``transactions_train.csv``, rows in the order of the file.
 
     Raises:
-      DataError: missing or unreadable file, missing column, a date that is none, an empty value,
-        an article that ``articles.csv`` lacks, no row.
+      DataError: missing or unreadable file, missing column, a date that is none or lies in
+        the future, an empty value, an article that ``articles.csv`` lacks, no row.
     """
     path = find(root, TRANSACTIONS)
     text = pa.dictionary(pa.int32(), pa.string())
@@ -164,13 +141,6 @@ def read_impressions(root: Path, article_ids: pa.Array) -> Events | None:
     table = table.set_column(table.column_names.index("t_dat"), "t_dat", days)
     events = _events(path, table, article_ids)
     return dataclasses.replace(events, click_E=_labels(path, table["click"]))
-
-
-def texts_in(values: pa.Array, sought: pa.Array) -> np.ndarray:
-    """Index in `values` of each text of `sought`, int32; -1 where it is not there."""
-    options = pc.SetLookupOptions(value_set=values.cast(pa.string()))
-    index = pc.call_function("index_in", [sought.cast(pa.string())], options)
-    return pc.fill_null(index, -1).to_numpy(zero_copy_only=False).astype(np.int32)
 
 
 def _read_csv(path: Path, types: dict[str, pa.DataType], *, multiline: bool = False) -> pa.Table:
@@ -213,8 +183,8 @@ def _events(path: Path, table: pa.Table, article_ids: pa.Array) -> Events:
     """Customer and article as integers, after checking that every value is there and known."""
     if not len(table):
         raise DataError(f"{path}: no row in it; give the full file")
-    customers, customer_E = _encode(table["customer_id"])
-    articles, article_E = _encode(table["article_id"])
+    customers, customer_E = encode(table["customer_id"])
+    articles, article_E = encode(table["article_id"])
     _check_present(path, "customer_id", customer_E, customers)
     _check_present(path, "article_id", article_E, articles)
     empty = table["t_dat"].null_count
@@ -232,16 +202,8 @@ def _events(path: Path, table: pa.Table, article_ids: pa.Array) -> Events:
             "and an article_id is text with its leading zero"
         )
     day_E = table["t_dat"].cast(pa.int32()).to_numpy()
+    check_days(path, day_E)
     return Events(customers, customer_E, day_E, item_E, click_E=np.ones(len(item_E), np.uint8))
-
-
-def _encode(column: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """The distinct texts of a column and, for each row, the index of its text (-1: null)."""
-    if not pa.types.is_dictionary(column.type):
-        column = column.dictionary_encode()
-    coded = pa.concat_arrays(column.unify_dictionaries().chunks)
-    indices = pc.fill_null(coded.indices, -1).to_numpy(zero_copy_only=False)
-    return coded.dictionary, indices.astype(np.int32, copy=False)
 
 
 def _check_present(path: Path, name: str, index_E: np.ndarray, texts: pa.Array) -> None:

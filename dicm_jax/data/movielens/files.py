@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dicm_jax.data.days import last_second
 from dicm_jax.errors import DataError
 
 GENRES_100K = (
@@ -164,7 +165,8 @@ def read_ratings(root: Path, form: Format, users: Users, movies: Movies) -> Rati
 
     Raises:
       DataError: missing file, a line with too few or too many parts, a rating that is not one of
-        `RATINGS`, a time that is not a number, a user or movie that the other files lack, no line.
+        `RATINGS`, a time that is not a number, negative or in the future, a user or movie that the
+        other files lack, no line.
     """
     path = root / form.ratings
     lines = _lines(path, form.separators[0], form.parts[0])
@@ -175,6 +177,14 @@ def read_ratings(root: Path, form: Format, users: Users, movies: Movies) -> Rati
         lambda line: f"rating {rating_E[line]}; a rating is 1 to 5 whole stars",
     )
     second_E = _integers(path, lines, 3, "a time in seconds since 1970")
+    latest = last_second()
+    _check(
+        path,
+        (second_E >= 0) & (second_E <= latest),
+        lambda line: (
+            f"time {second_E[line]} is not between 0 and {latest}, tomorrow, in seconds since 1970"
+        ),
+    )
     user_E = _index(path, _integers(path, lines, 0, "a user's number"), users.id_U, form.users)
     movie_E = _index(path, _integers(path, lines, 1, "a movie's number"), movies.id_N, form.movies)
     return Ratings(user_E, movie_E, rating_E, second_E)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.proto import tf_example_pb2
 
 from dicm_jax.data.schema import GroupedImpressions
 
@@ -46,7 +47,7 @@ def features() -> tfds.features.FeaturesDict:
 
 
 def encode(block: GroupedImpressions) -> bytes:
-    """A block of groups as a record."""
+    """A block of groups as a record: equal blocks, equal bytes."""
     nothing = np.zeros(0)
     arrays = {
         "user": block.user_G,
@@ -62,7 +63,9 @@ def encode(block: GroupedImpressions) -> bytes:
         "probability": nothing if block.probability_B is None else block.probability_B,
     }
     flat = {name: array.reshape(-1).astype(_TYPES[name]) for name, array in arrays.items()}
-    return features().serialize_example(flat)
+    example = tf_example_pb2.Example.FromString(features().serialize_example(flat))
+    # Features stand in the order of a hash table otherwise, another one in every process.
+    return example.SerializeToString(deterministic=True)
 
 
 def decode(record: Mapping[str, Any]) -> GroupedImpressions:

@@ -1,41 +1,22 @@
-"""Sample groups of the H&M log: a customer's impressions of one day, with what he bought before.
+"""Sample groups of a log of purchases: impressions of one day, and what was bought before.
 
 Shape legend
     G   groups           B   impressions (one split)
-    P   purchases        H   behaviours               F   ID fields of one level
+    P   purchases        H   behaviors                F   ID fields of one level
 """
-
-import dataclasses
 
 import numpy as np
 
-from dicm_jax.data.hm.impressions import Impressions, Purchases
+from dicm_jax.data.purchases.world import World
 from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.data.statistics import DatedEvents, bucket
 
 USER_FIELDS = ("history_length", "days_since_purchase")
 CONTEXT_FIELDS = ("sales", "article_age")
-# Sales of recent days are left out on purpose: an article is shown without a click only if others
+# Sales of recent days are left out on purpose: an item is shown without a click only if others
 # bought it in the same 7 days, so few recent sales tell a click by how impressions were drawn.
 
 _CHUNK = 1 << 22
-
-
-@dataclasses.dataclass(frozen=True)
-class World:
-    """What both splits are cut from.
-
-    Attributes:
-      purchases: all of them, sorted by customer, day and article.
-      impressions: of both splits.
-      histories: the purchases by customer; positions are those of `purchases`.
-      sales: the purchases by article.
-    """
-
-    purchases: Purchases
-    impressions: Impressions
-    histories: DatedEvents
-    sales: DatedEvents
 
 
 def grouped(world: World, chosen_B: np.ndarray, *, behaviors: int) -> GroupedImpressions:
@@ -73,7 +54,7 @@ def _context_ids(sales: DatedEvents, item_B: np.ndarray, day_B: np.ndarray) -> n
     days = int(day_B.max()) - first_day + 1
     for start in range(0, len(item_B), _CHUNK):
         chunk = slice(start, start + _CHUNK)
-        # One sorted query for each distinct (article, day): popular pairs come many times.
+        # One sorted query for each distinct (item, day): popular pairs come many times.
         pair_B = item_B[chunk].astype(np.int64) * days + (day_B[chunk] - first_day)
         pair_Q, query_B = np.unique(pair_B, return_inverse=True)
         item_Q, day_Q = pair_Q // days, pair_Q % days + first_day

@@ -1,6 +1,6 @@
-"""Impressions for a log of purchases alone: each purchase a click, popular articles beside it.
+"""Impressions for a log of purchases alone: each purchase a click, popular items beside it.
 
-A purchase says what was taken, not what was passed over. The popular articles of the same week
+A purchase says what was taken, not what was passed over. The popular items of the same week
 stand in for the latter: they are drawn as often as they were bought, so popularity alone says
 little about the click, and what is left to learn is taste.
 
@@ -23,9 +23,9 @@ _MOST_CANDIDATES = 1 << 22
 
 @dataclasses.dataclass(frozen=True)
 class Purchases:
-    """Purchases without duplicates of (customer, day, article), sorted by that triple.
+    """Purchases without duplicates of (customer, day, item), sorted by that triple.
 
-    All int32: index of the customer, days since 1970-01-01, index of the article.
+    All int32: index of the customer, days since 1970-01-01, index of the item.
     """
 
     customer_P: np.ndarray
@@ -46,16 +46,16 @@ class Impressions:
 def sample_impressions(
     purchases: Purchases, *, n_items: int, negatives: int, seed: int
 ) -> tuple[Impressions, int]:
-    """Every purchase as a click, with `negatives` distinct articles that were not bought.
+    """Every purchase as a click, with `negatives` distinct items that were not bought.
 
     The negatives of a purchase are drawn one after the other, without replacement, from the
-    purchases of its week by all customers, leaving out every article that its customer bought in
+    purchases of its week by all customers, leaving out every item that its customer bought in
     that week. Each week has a generator of its own, so a longer log keeps the impressions of
     earlier weeks, and the place of the click within its request is random.
 
     Returns:
       The impressions, in order of day, customer and request; and the number of purchases with
-      fewer than `negatives` negatives, because their week offers no more articles.
+      fewer than `negatives` negatives, because their week offers no more items.
     """
     order_P = np.lexsort((purchases.item_P, purchases.customer_P, purchases.day_P))
     customer_P, day_P, item_P = (
@@ -84,7 +84,7 @@ def _sample_week(
     n_items: int,
     negatives: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Request, article and label of each impression of one week."""
+    """Request, item and label of each impression of one week."""
     pairs = _draw_negatives(rng, customer_R, item_R, n_items=n_items, negatives=negatives)
     request_B = np.concatenate([np.arange(len(item_R)), pairs // n_items])
     item_B = np.concatenate([item_R, (pairs % n_items).astype(np.int32)])
@@ -102,9 +102,9 @@ def _draw_negatives(
     n_items: int,
     negatives: int,
 ) -> np.ndarray:
-    """Drawn (request, article) pairs as sorted ``request * n_items + article``.
+    """Drawn (request, item) pairs as sorted ``request * n_items + item``.
 
-    Picking purchases uniformly picks articles by popularity; passing over what the customer owns
+    Picking purchases uniformly picks items by popularity; passing over what the customer owns
     and what the request already has makes it a draw without replacement from the others.
     """
     n_requests = len(item_R)
@@ -115,7 +115,7 @@ def _draw_negatives(
     taken = np.empty(0, np.int64)
     candidates = 2 * negatives
     while len(open_requests := np.flatnonzero(missing_R)):
-        # Growing rounds end even where one article outweighs all that are still on offer.
+        # Growing rounds end even where one item outweighs all that are still on offer.
         candidates = min(candidates, max(negatives, _MOST_CANDIDATES // len(open_requests)))
         request_K = np.repeat(open_requests, candidates)
         drawn_K = item_R[rng.integers(n_requests, size=len(request_K))]
