@@ -162,7 +162,7 @@ def labels(path: str, name: str, column: pa.ChunkedArray) -> np.ndarray:
             f"{path}: column {name!r} has type {kind}; a click is 0 or 1: convert it, or name the"
             " right column"
         )
-    label_E[pc.is_null(array).to_numpy(zero_copy_only=False)] = -1
+    label_E[array.is_null().to_numpy(zero_copy_only=False)] = -1
     return label_E
 
 
@@ -204,7 +204,7 @@ def _is_time(text: str | None) -> bool:
 
 
 def _scaled(array: pa.Array, times: int, over: int) -> np.ndarray:
-    null_E = pc.is_null(array).to_numpy(zero_copy_only=False)
+    null_E = array.is_null().to_numpy(zero_copy_only=False)
     value_E = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
     second_E = value_E * times // over
     second_E[null_E] = NO_TIME

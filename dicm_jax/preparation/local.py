@@ -11,12 +11,8 @@ Stages, in order; the rows of one wait in files (`Spill`) for the next:
 Killed at any point and started again, it goes on with the jobs that are not done.
 """
 
-import contextlib
-import json
 import os
-import shutil
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
@@ -24,29 +20,25 @@ from typing import Any, TypeVar
 
 from tqdm import tqdm
 
-from dicm_jax import sealed_json
-from dicm_jax.data.prepared.assembly import check_free, unfinished_folder
+from dicm_jax.data.prepared.assembly import check_free
 from dicm_jax.data.prepared.manifest import Prepared
-from dicm_jax.errors import DataError
 from dicm_jax.preparation import mapping
 from dicm_jax.preparation.by_item import with_item_statistics
 from dicm_jax.preparation.by_user import groups_of_users
 from dicm_jax.preparation.catalogue import read_items
-from dicm_jax.preparation.columns import iso_seconds
 from dicm_jax.preparation.config import PrepareConfig
 from dicm_jax.preparation.output import Written, finished, write_bucket
 from dicm_jax.preparation.partition import Parts, columns_of, joined
 from dicm_jax.preparation.plan import Plan, make_plan
 from dicm_jax.preparation.scan import Scan, scan
 from dicm_jax.preparation.scan import joined as joined_scans
-from dicm_jax.preparation.sources import fingerprint_of, fragments
+from dicm_jax.preparation.sources import fragments
 from dicm_jax.preparation.spill import Spill
 from dicm_jax.preparation.tables import Fragment
+from dicm_jax.preparation.unfinished import WORK, begun, publish, to_disk
 
 T = TypeVar("T")
-WORK, GROUPS = "work", "groups"
-_STARTED = "started.json"
-_FORMAT, _VERSION = "dicm_jax preparation", 1
+GROUPS = "groups"
 
 Job = Callable[[int], Iterator[tuple[Mapping[str, Parts], Mapping[str, int]]]]
 """From the number of a job to what it produces, chunk after chunk."""
@@ -64,10 +56,9 @@ def prepare(config: PrepareConfig, folder: Path) -> Prepared:
         preparation stands unfinished in the folder's place; the disk is full.
     """
     check_free(folder)
-    unfinished = unfinished_folder(folder)
-    with _to_disk(folder):
+    with to_disk(folder):
         pieces = fragments(config)
-        now = _started(unfinished, config, folder)
+        unfinished, now = begun(config, folder)
         stages = _Stages(unfinished / WORK, config.runner.workers or os.cpu_count() or 1)
         items = read_items(config)
         seen = joined_scans(config, stages.scans(config, pieces))
@@ -75,11 +66,7 @@ def prepare(config: PrepareConfig, folder: Path) -> Prepared:
         counts = _run(plan, stages, pieces)
         written = stages.each("write", range(plan.buckets), _writing(plan, stages))
         prepared = finished(plan, items, seen, written, counts, unfinished)
-        shutil.rmtree(unfinished / WORK)
-        if folder.exists():
-            folder.rmdir()
-        os.replace(unfinished, folder)
-        sealed_json.sync(folder.parent)
+        publish(unfinished, folder)
     return prepared
 
 
@@ -182,47 +169,3 @@ class _Stages:
         for target in targets:
             for path in (self._folder / stage).glob(f"{target}-*.arrow"):
                 path.unlink()
-
-
-def _started(unfinished: Path, config: PrepareConfig, folder: Path) -> int:
-    """The present, as it was when this preparation first started; it must be the same one."""
-    record = unfinished / WORK / _STARTED
-    print_of = fingerprint_of(config)
-    if record.exists():
-        body = sealed_json.load(
-            record, format=_FORMAT, version=_VERSION, what="an unfinished preparation"
-        )
-        changed = _first_difference(body["fingerprint"], print_of)
-        if changed is not None:
-            raise DataError(
-                f"{unfinished}: an unfinished preparation of {folder.name} with other settings or"
-                f" other files: {changed}; finish that one, or remove the folder to start anew"
-            )
-        return body["now"]
-    if unfinished.exists():
-        shutil.rmtree(unfinished)  # it did not get as far as its first record
-    record.parent.mkdir(parents=True)
-    now = config.policy.now
-    second = int(time.time()) if now is None else iso_seconds("policy.now", now)
-    body = {"format": _FORMAT, "version": _VERSION, "fingerprint": print_of, "now": second}
-    sealed_json.save(record, body)
-    return second
-
-
-def _first_difference(then: dict[str, Any], now: dict[str, Any]) -> str | None:
-    for name in sorted(then.keys() | now.keys()):
-        if then.get(name) != now.get(name):
-            was, is_now = (json.dumps(side.get(name)) for side in (then, now))
-            return f"{name} was {was}, now it is {is_now}"
-    return None
-
-
-@contextlib.contextmanager
-def _to_disk(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"{folder}: the set cannot be written ({error}); see to room on the disk and to leave"
-            " to write, then run the same command again: it goes on where it stopped"
-        ) from error

@@ -64,12 +64,10 @@ def write_bucket(plan: Plan, bucket: int, groups: pa.Table | None, folder: Path)
     """
     if groups is None:
         return None
-    path, record, sizes = (
-        folder / f"bucket-{bucket:06d}.{kind}" for kind in ("array_record", "json", "npy")
-    )
-    if record.exists():
-        body = sealed_json.load(record, format=_FORMAT, version=_VERSION, what="a written shard")
-        return Written(bucket, path, Shard(**body["shard"]), np.load(sizes))
+    known = written_bucket(bucket, folder)
+    if known is not None:
+        return known
+    path, record, sizes = _files_of(bucket, folder)
     folder.mkdir(parents=True, exist_ok=True)
     ordered = in_order(groups)
     shard = write_shard(path, ordered, plan.config.output.block_groups)
@@ -77,6 +75,23 @@ def write_bucket(plan: Plan, bucket: int, groups: pa.Table | None, folder: Path)
     body = {"format": _FORMAT, "version": _VERSION, "shard": dataclasses.asdict(shard)}
     sealed_json.save(record, body)
     return Written(bucket, path, shard, group_sizes(ordered))
+
+
+def written_bucket(bucket: int, folder: Path) -> Written | None:
+    """What `write_bucket` made of a bucket before, or None if it did not get to the end of it."""
+    path, record, sizes = _files_of(bucket, folder)
+    if not record.exists():
+        return None
+    body = sealed_json.load(record, format=_FORMAT, version=_VERSION, what="a written shard")
+    return Written(bucket, path, Shard(**body["shard"]), np.load(sizes))
+
+
+def _files_of(bucket: int, folder: Path) -> tuple[Path, Path, Path]:
+    """The shard, its record, which comes last, and the impressions of its groups."""
+    shard, record, sizes = (
+        folder / f"bucket-{bucket:06d}.{kind}" for kind in ("array_record", "json", "npy")
+    )
+    return shard, record, sizes
 
 
 def finished(

@@ -146,5 +146,5 @@ def finish(
 
 def statistics_crc(statistics: Statistics) -> int:
     """CRC-32 of a table's statistics: no other table has the same, and new rows keep them."""
-    mean_crc = zlib.crc32(np.ascontiguousarray(statistics.mean_D, "<f4"))
-    return zlib.crc32(np.ascontiguousarray(statistics.deviation_D, "<f4"), mean_crc)
+    mean_crc = zlib.crc32(statistics.mean_D.astype("<f4").tobytes())
+    return zlib.crc32(statistics.deviation_D.astype("<f4").tobytes(), mean_crc)

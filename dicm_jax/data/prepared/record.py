@@ -63,7 +63,9 @@ def encode(block: GroupedImpressions) -> bytes:
         "probability": nothing if block.probability_B is None else block.probability_B,
     }
     flat = {name: array.reshape(-1).astype(_TYPES[name]) for name, array in arrays.items()}
-    example = tf_example_pb2.Example.FromString(features().serialize_example(flat))
+    example = tf_example_pb2.Example.FromString(  # pyright: ignore[reportAttributeAccessIssue]
+        features().serialize_example(flat)
+    )
     # Features stand in the order of a hash table otherwise, another one in every process.
     return example.SerializeToString(deterministic=True)
 

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
-from array_record.python import array_record_module
+from array_record.python import (
+    array_record_module,  # pyright: ignore[reportAttributeAccessIssue]
+)
 
 from dicm_jax.data.groups import cut
 from dicm_jax.data.prepared.record import encode, features
@@ -88,7 +90,7 @@ def group_sizes(groups: GroupedImpressions) -> np.ndarray:
 def write_dataset_info(folder: Path, splits: dict[str, list[Shard]]) -> None:
     """Writes what TFDS wants to know of the shards in `folder`."""
     template = tfds.core.ShardedFileTemplate(
-        data_dir=folder,
+        data_dir=folder,  # pyright: ignore[reportArgumentType]
         dataset_name=DATASET,
         filetype_suffix="array_record",
         template="{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
