@@ -209,7 +209,7 @@ def test_an_unknown_key_gets_the_near_names(defaults):
         "--config.train.bach_size=3: there is no key train.bach_size; "
         "did you mean train.batch_size or "
     )
-    assert "Keys of train: batch_size, lanes, groups_per_lane, epochs" in message
+    assert "Keys of train: batch_size, lanes, groups_per_lane, whole_groups, epochs" in message
 
 
 def test_an_unknown_key_of_the_file(write):

@@ -4,45 +4,19 @@ Shape legend
     N   items of the catalogue        V   rows of the array        D   content width
 """
 
-import dataclasses
-import zipfile
-import zlib
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 
 from dicm_jax.data.schema import Features
-from dicm_jax.data.validate import first_non_finite_row
 from dicm_jax.errors import DataError
+from dicm_jax.features.array_file import ArrayNames, ArrayRows, check_count, open_array
+from dicm_jax.features.non_finite import first_non_finite_row
 
 _FOUND_ALONE = (".npz", ".npy")
 _READ = (*_FOUND_ALONE, ".parquet")
-_KEY_VALUE = ("key", "value")
-"""What embedding files of other systems call the two arrays."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ArrayNames:
-    """What the items are called, in the file and in messages.
-
-    Attributes:
-      id: the array of IDs, e.g. ``"article_id"``.
-      item: one item in words, e.g. ``"article"``.
-      catalogue: the file or column that lists the items in order; None: they have no order of
-        their own, so that an ``.npy`` has no meaning.
-      text_because: why IDs must be text, e.g. ``"each with its leading zero"``; None: integers
-        do as well, as the text that they are printed as.
-    """
-
-    id: str
-    item: str
-    catalogue: str | None
-    text_because: str | None = None
 
 
 def read_features(
@@ -76,14 +50,11 @@ def read_features(
         dtype, an item with two rows, NaN or infinity.
     """
     path = _find_array(root, feature_file, not_these)
-    rows_VD, scale_V, row_ids = _load(path, names)
-    if rows_VD.ndim != 2 or not rows_VD.shape[1] or rows_VD.dtype.kind not in "fiu":
-        raise DataError(
-            f"{path}: rows are {rows_VD.dtype} of shape {rows_VD.shape}; expected numbers "
-            f"[{names.item}s, feature width]"
-        )
-    row_ids = item_ids if row_ids is None else row_ids
-    _check_lengths(path, rows_VD, scale_V, len(row_ids), names)
+    array = open_array(path, names)
+    rows_VD, scale_V, row_ids = array
+    if row_ids is None:
+        _check_order(path, array, len(item_ids), names)
+        row_ids = item_ids
     _check_finite(path, rows_VD, scale_V, row_ids, names)
     if rows_VD.dtype.kind == "f":
         rows_VD = rows_VD.astype(np.float32, copy=False)
@@ -114,92 +85,14 @@ def _find_array(root: Path, feature_file: str | None, not_these: tuple[str, ...]
     return root / found[0]
 
 
-def _load(path: Path, names: ArrayNames) -> tuple[np.ndarray, np.ndarray | None, pa.Array | None]:
-    """Rows, scale and IDs; the latter two may be absent."""
-    try:
-        if path.suffix == ".npy":
-            if names.catalogue is None:
-                raise DataError(
-                    f"{path}: its rows say no {names.id}, and the {names.item}s have no order of "
-                    f"their own; save {names.id} and rows as an .npz"
-                )
-            return np.load(path, mmap_mode="r"), None, None
-        if path.suffix == ".parquet":
-            table = pyarrow.parquet.read_table(path)
-            return _parts(path, dict(zip(table.column_names, table.columns, strict=True)), names)
-        with path.open("rb") as file, np.load(file) as arrays:
-            return _parts(path, arrays, names)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        kind = "Parquet" if path.suffix == ".parquet" else "a NumPy array file"
+def _check_order(path: Path, array: ArrayRows, n_items: int, names: ArrayNames) -> None:
+    """Rows without IDs are those of the catalogue, in its order."""
+    if names.catalogue is None:
         raise DataError(
-            f"{path}: cannot be read as {kind} ({error}); it may be cut short: make or "
-            "download it again"
-        ) from error
-
-
-def _parts(
-    path: Path, arrays: Mapping[str, Any], names: ArrayNames
-) -> tuple[np.ndarray, np.ndarray | None, pa.Array]:
-    """The parts of an array file, under the names of the set or as key and value."""
-    found = list(arrays)
-    wanted = _KEY_VALUE if set(_KEY_VALUE) <= set(found) else (names.id, "rows")
-    missing = [name for name in wanted if name not in found]
-    if missing:
-        raise DataError(
-            f"{path}: no array {missing[0]!r}; arrays found: {found}; save it with "
-            f"{names.id}, rows and, for integer rows, scale"
+            f"{path}: its rows say no {names.id}, and the {names.item}s have no order of "
+            f"their own; save {names.id} and rows as an .npz"
         )
-    scale_V = _matrix(path, arrays["scale"]) if "scale" in found else None
-    ids = _ids(path, _matrix(path, arrays[wanted[0]]), names)
-    return _matrix(path, arrays[wanted[1]]), scale_V, ids
-
-
-def _matrix(path: Path, column: Any) -> np.ndarray:
-    """An array as it is; a column of Parquet as an array, a column of lists as a matrix."""
-    if isinstance(column, np.ndarray):
-        return column
-    array = column.combine_chunks()
-    if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
-        return array.to_numpy(zero_copy_only=False).astype(np.str_)
-    if not hasattr(array, "flatten") or not pa.types.is_nested(array.type):
-        return array.to_numpy(zero_copy_only=False)
-    lengths = pc.call_function("list_value_length", [array]).to_numpy(zero_copy_only=False)
-    if len(lengths) and not (lengths == lengths[0]).all():
-        row = int(np.argmax(lengths != lengths[0]))
-        raise DataError(
-            f"{path}: row {row} has {lengths[row]} values, row 0 has {lengths[0]}; every row must "
-            "have the same width"
-        )
-    return array.flatten().to_numpy(zero_copy_only=False).reshape(len(array), -1)
-
-
-def _ids(path: Path, ids_V: np.ndarray, names: ArrayNames) -> pa.Array:
-    kinds = "SU" if names.text_because else "SUiu"
-    if ids_V.dtype.kind not in kinds or ids_V.ndim != 1:
-        wanted = f"text [rows], {names.text_because}" if names.text_because else "integers or text"
-        raise DataError(
-            f"{path}: {names.id} is {ids_V.dtype} of shape {ids_V.shape}; expected {wanted}"
-        )
-    return pa.array(ids_V.astype(np.str_), pa.string())
-
-
-def _check_lengths(
-    path: Path, rows_VD: np.ndarray, scale_V: np.ndarray | None, n_ids: int, names: ArrayNames
-) -> None:
-    of_catalogue = path.suffix == ".npy"
-    of_ids = f"{names.catalogue} names {n_ids}" if of_catalogue else f"{names.id} has {n_ids}"
-    if len(rows_VD) != n_ids:
-        raise DataError(
-            f"{path}: rows has shape {rows_VD.shape}, but {of_ids} {names.item}s; there must be "
-            "one row for each"
-        )
-    if scale_V is None:
-        return
-    if scale_V.shape != (len(rows_VD),) or scale_V.dtype != np.float32:
-        raise DataError(
-            f"{path}: scale is {scale_V.dtype} of shape {scale_V.shape}, rows has shape "
-            f"{rows_VD.shape}; expected float32 {(len(rows_VD),)}"
-        )
+    check_count(path, array, n_items, f"{names.catalogue} names {n_items}", names)
 
 
 def _check_finite(

@@ -7,18 +7,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions, IdField
+from dicm_jax.data.schema import (
+    NO_IMAGE,
+    ClickLog,
+    GroupedImpressions,
+    IdField,
+    StoredFeatures,
+    StreamedGroups,
+)
 from dicm_jax.errors import DataError
-
-_CHUNK_VALUES = 1 << 24
-"""Values looked at in one go, so that a memory-mapped table is never read whole."""
+from dicm_jax.features.non_finite import first_non_finite_row
 
 
 def validate(log: ClickLog) -> None:
     """Checks every invariant that the schema states; returns nothing when all hold.
 
     Fields and vocabularies, the range and dtype of every key, image rows, finite content rows
-    (read in chunks), CSR offsets, labels, and that neither split is empty.
+    (read in chunks), CSR offsets, labels, and that no split is empty. Blocks of a streamed split
+    are checked when they are read (`check_train`).
 
     Raises:
       DataError: the first invariant that does not hold, with the value found.
@@ -26,26 +32,42 @@ def validate(log: ClickLog) -> None:
     _check_fields(log)
     _check_items(log)
     _check_features(log)
-    for split in ("train", "test"):
-        _check_split(log, log.split(split), f"log {log.name!r}, {split}")
-    if log.train.cold_B.any():
+    where = f"log {log.name!r}"
+    for name, held_out in {"test": log.test, "validation": log.validation}.items():
+        if held_out is not None:
+            _check_not_empty(held_out, f"{where}, {name}")
+            _check_groups(log, held_out, f"{where}, {name}")
+    _check_not_empty(log.train, f"{where}, train")
+    if isinstance(log.train, GroupedImpressions):
+        check_train(log, log.train, f"{where}, train")
+
+
+def _check_groups(log: ClickLog, split: GroupedImpressions, where: str) -> None:
+    n_groups, n_impressions, n_items = split.n_groups, split.n_impressions, len(log.items.image_N)
+    _check_array(split.user_G, f"{where}.user_G", 1, np.int32)
+    _check_keys(log, split.user_ids_GF, f"{where}.user_ids_GF", log.fields_of("user"), n_groups)
+    _check_items_of(split.behavior_item_H, f"{where}.behavior_item_H", n_items)
+    _check_items_of(split.item_B, f"{where}.item_B", n_items)
+    n_behaviors = len(split.behavior_item_H)
+    _check_offsets(split.behavior_offsets, f"{where}.behavior_offsets", n_groups, n_behaviors)
+    _check_offsets(split.impression_offsets, f"{where}.impression_offsets", n_groups, n_impressions)
+    context = log.fields_of("context")
+    _check_keys(log, split.context_ids_BF, f"{where}.context_ids_BF", context, n_impressions)
+    _check_labels(split, where)
+
+
+def check_train(log: ClickLog, split: GroupedImpressions, where: str) -> None:
+    """Checks groups of a train split, all or some, against the log's catalogue and fields.
+
+    Raises:
+      DataError: the first invariant that does not hold, with the value found.
+    """
+    _check_groups(log, split, where)
+    if split.cold_B.any():
         raise DataError(
-            f"log {log.name!r}, train: cold_B marks {int(log.train.cold_B.sum())} impressions; an "
+            f"{where}: cold_B marks {int(split.cold_B.sum())} impressions; an "
             "item of the training period is not cold: clear them"
         )
-
-
-def first_non_finite_row(rows_VD: np.ndarray) -> int | None:
-    """Index of the first row that holds a NaN or an infinity, or None; reads in chunks."""
-    if rows_VD.dtype.kind != "f" or not rows_VD.size:
-        return None
-    step = max(1, _CHUNK_VALUES // max(1, int(np.prod(rows_VD.shape[1:]))))
-    for start in range(0, len(rows_VD), step):
-        chunk = rows_VD[start : start + step]
-        finite_V = np.isfinite(chunk).reshape(len(chunk), -1).all(axis=1)
-        if not finite_V.all():
-            return start + int(np.argmin(finite_V))
-    return None
 
 
 def _check_fields(log: ClickLog) -> None:
@@ -76,11 +98,13 @@ def _check_items(log: ClickLog) -> None:
     where = f"log {log.name!r}, items"
     _check_array(log.items.image_N, f"{where}.image_N", 1, np.int32)
     n_items = len(log.items.image_N)
-    _check_range(log.items.image_N, f"{where}.image_N", NO_IMAGE, len(log.features.rows_VD))
+    _check_range(log.items.image_N, f"{where}.image_N", NO_IMAGE, log.features.count)
     _check_keys(log, log.items.ids_NF, f"{where}.ids_NF", log.fields_of("item"), n_items)
 
 
 def _check_features(log: ClickLog) -> None:
+    if isinstance(log.features, StoredFeatures):
+        return  # checked when they were written
     where = f"log {log.name!r}, features"
     rows_VD, scale_V = log.features.rows_VD, log.features.scale_V
     _check_array(rows_VD, f"{where}.rows_VD", 2)
@@ -104,23 +128,12 @@ def _check_features(log: ClickLog) -> None:
         raise DataError(f"{where}: NaN or infinity in row {row}; repair that row or leave it out")
 
 
-def _check_split(log: ClickLog, split: GroupedImpressions, where: str) -> None:
+def _check_not_empty(split: GroupedImpressions | StreamedGroups, where: str) -> None:
     if not split.n_groups or not split.n_impressions:
         raise DataError(
             f"{where}: {split.n_groups} groups, {split.n_impressions} impressions; a split must "
             "not be empty: move the cut or give more data"
         )
-    n_groups, n_impressions, n_items = split.n_groups, split.n_impressions, len(log.items.image_N)
-    _check_array(split.user_G, f"{where}.user_G", 1, np.int32)
-    _check_keys(log, split.user_ids_GF, f"{where}.user_ids_GF", log.fields_of("user"), n_groups)
-    _check_items_of(split.behavior_item_H, f"{where}.behavior_item_H", n_items)
-    _check_items_of(split.item_B, f"{where}.item_B", n_items)
-    n_behaviors = len(split.behavior_item_H)
-    _check_offsets(split.behavior_offsets, f"{where}.behavior_offsets", n_groups, n_behaviors)
-    _check_offsets(split.impression_offsets, f"{where}.impression_offsets", n_groups, n_impressions)
-    context = log.fields_of("context")
-    _check_keys(log, split.context_ids_BF, f"{where}.context_ids_BF", context, n_impressions)
-    _check_labels(split, where)
 
 
 def _check_labels(split: GroupedImpressions, where: str) -> None:

@@ -11,6 +11,7 @@ import dataclasses
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 
 from dicm_jax.ams.feature_table import Statistics, Storage
@@ -120,6 +121,18 @@ class TableFiles:
                 scale_K[asked] = found["scale"]
         self.shards.touched(len(keys_K))
         return out
+
+    def values(self, keys_K: np.ndarray) -> np.ndarray:
+        """The standardised features of keys as float32 ``[K, D]``, whatever their format at rest.
+
+        Raises:
+          DataError: as `gather`.
+        """
+        stored_KD, scale_K = self.gather(keys_K)
+        if self.storage == "bfloat16":
+            stored_KD = stored_KD.view(ml_dtypes.bfloat16)
+        values_KD = stored_KD.astype(np.float32)
+        return values_KD if scale_K is None else values_KD * scale_K[:, None]
 
     def read_run(self, first_row: int, end_row: int, layout: RowLayout | None = None) -> StoredRows:
         """Rows ``first_row .. end_row - 1`` of the table as it lies on devices, padding zero.

@@ -13,18 +13,17 @@ import contextlib
 import dataclasses
 import os
 import shutil
-import sys
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from dicm_jax.ams.feature_table import Statistics, Storage, standardized_chunks, to_rest
 from dicm_jax.ams.layout import VIRTUAL_SHARDS
 from dicm_jax.errors import DataError
+from dicm_jax.features.progress import progress_bar
 from dicm_jax.features.table_metadata import (
     METADATA_FILE,
     TableMetadata,
@@ -113,7 +112,7 @@ def _extend(
     """Adds rows to the shard files; what is returned is yet to be recorded."""
     rows_P, crc_P = metadata.rows_P.copy(), metadata.crc_P.copy()
     key = metadata.n_keys
-    with _bar(len(rows_ND)) as bar:
+    with progress_bar(len(rows_ND), "table rows", "row") as bar:
         for block_C in _blocks(metadata, rows_ND, scale_N):
             for first in range(min(VIRTUAL_SHARDS, len(block_C))):
                 shard = (key + first) % VIRTUAL_SHARDS
@@ -151,12 +150,6 @@ def _blocks(
                     part_C["scale"] = scale_of_rows
                 done += len(standard_ND)
         yield block_C
-
-
-def _bar(total: int) -> tqdm:
-    """A progress bar; where nobody watches, a line now and then."""
-    pause = 0.1 if sys.stderr.isatty() else 5.0
-    return tqdm(total=total, desc="table rows", unit="row", mininterval=pause, dynamic_ncols=True)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dicm_jax.data import validate as validate_module
 from dicm_jax.data.schema import (
     NO_IMAGE,
     ClickLog,
@@ -14,8 +13,9 @@ from dicm_jax.data.schema import (
     IdField,
     Items,
 )
-from dicm_jax.data.validate import first_non_finite_row, validate
+from dicm_jax.data.validate import validate
 from dicm_jax.errors import DataError
+from dicm_jax.features import non_finite
 
 
 def _split() -> GroupedImpressions:
@@ -134,11 +134,11 @@ def test_unsound_fields_are_named(changes, match):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_non_finite_row_is_found_in_any_chunk(monkeypatch, bad):
-    monkeypatch.setattr(validate_module, "_CHUNK_VALUES", 12)  # 3 rows of 4
+    monkeypatch.setattr(non_finite, "_CHUNK_VALUES", 12)  # 3 rows of 4
     for row in (0, 2, 3, 7, 9):
         rows_VD = np.zeros((10, 4), np.float32)
         rows_VD[row, 3] = bad
-        assert first_non_finite_row(rows_VD) == row
+        assert non_finite.first_non_finite_row(rows_VD) == row
         with pytest.raises(DataError, match=f"features: NaN or infinity in row {row};"):
             validate(_with("features", rows_VD=rows_VD, scale_V=None))
-    assert first_non_finite_row(np.zeros((10, 4), np.float32)) is None
+    assert non_finite.first_non_finite_row(np.zeros((10, 4), np.float32)) is None

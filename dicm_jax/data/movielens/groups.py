@@ -94,6 +94,7 @@ def grouped(world: World, chosen_E: np.ndarray, *, behaviors: int) -> GroupedImp
         ),
         click_B=(ratings.rating_E[order_B] >= LIKED).astype(np.uint8),
         cold_B=np.zeros(len(item_B), bool),
+        time_G=period_G.astype(np.int64) * world.period_s,
     )
 
 

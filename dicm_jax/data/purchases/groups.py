@@ -17,6 +17,7 @@ CONTEXT_FIELDS = ("sales", "article_age")
 # bought it in the same 7 days, so few recent sales tell a click by how impressions were drawn.
 
 _CHUNK = 1 << 22
+_DAY_S = 86_400
 
 
 def grouped(world: World, chosen_B: np.ndarray, *, behaviors: int) -> GroupedImpressions:
@@ -44,6 +45,7 @@ def grouped(world: World, chosen_B: np.ndarray, *, behaviors: int) -> GroupedImp
         context_ids_BF=_context_ids(world.sales, item_B, day_B),
         click_B=everything.click_B[order_B],
         cold_B=np.zeros(len(item_B), bool),
+        time_G=day_G.astype(np.int64) * _DAY_S,
     )
 
 
