@@ -1,35 +1,26 @@
 """Sampled users: photos of their behaviors, with the attention under two candidates."""
 
-import base64
-import colorsys
 import itertools
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from dicm_jax.data.schema import NO_IMAGE
 from dicm_jax.report.markup import Markup, el, join
+from dicm_jax.report.photos import DRAWN, photo, symbols
 
 LARGEST_PHOTO = 96 * 1024
 """Bytes; a larger file is not put into the page."""
 PAINTS = ("var(--s3)", "var(--s1)", "var(--s2)", "var(--s4)")
 """Colors of the bars, by query."""
 _QUERIES = {"image": "the candidate's photo", "ids": "the candidate's ID fields"}
-_WIDTH, _HEIGHT = 64, 96
 
 
 def gallery(pictures: Mapping[str, Any]) -> Markup:
     """Cards of all sampled users; each photo is in the page once."""
     photos = _photos(pictures["photos"])
-    symbols = [
-        _symbol(row, _image(photos[row]) if row in photos else _swatch(look))
-        for row, look in pictures["looks"].items()
-    ]
-    symbols.append(_symbol(str(NO_IMAGE), _nothing()))
     return join(
         [
-            el("svg", *symbols, class_="symbols", aria_hidden="true", width=0, height=0),
+            symbols(photos, pictures["looks"]),
             *(_card(number, user) for number, user in enumerate(pictures["users"], 1)),
         ]
     )
@@ -40,14 +31,10 @@ def caption(pictures: Mapping[str, Any]) -> str:
     photos, all_rows = _photos(pictures["photos"]), pictures["looks"]
     if len(photos) == len(all_rows):
         return "The photos are those of the log."
-    drawn = (
-        "drawn from the first principal coordinates of its content row, so that rows that are alike"
-        " look alike"
-    )
     if not photos:
-        return f"The log has no photo files: each picture is {drawn}."
+        return f"The log has no photo files: each picture is {DRAWN}."
     without = len(all_rows) - len(photos)
-    return f"{without} of {len(all_rows)} images have no (small) photo file: these are {drawn}."
+    return f"{without} of {len(all_rows)} images have no (small) photo file: these are {DRAWN}."
 
 
 def _photos(paths: Mapping[str, str]) -> dict[str, bytes]:
@@ -57,58 +44,6 @@ def _photos(paths: Mapping[str, str]) -> dict[str, bytes]:
         if file.is_file() and file.stat().st_size <= LARGEST_PHOTO:
             found[row] = file.read_bytes()
     return found
-
-
-def _symbol(row: str, drawing: Markup) -> Markup:
-    return el("symbol", drawing, id=f"row{row}", viewbox=f"0 0 {_WIDTH} {_HEIGHT}")
-
-
-def _image(photo: bytes) -> Markup:
-    kind = "png" if photo.startswith(b"\x89PNG") else "jpeg"
-    data = f"data:image/{kind};base64,{base64.b64encode(photo).decode()}"
-    return el(
-        "image", href=data, width=_WIDTH, height=_HEIGHT, preserveaspectratio="xMidYMid slice"
-    )
-
-
-def _nothing() -> Markup:
-    return join(
-        [
-            el("rect", width=_WIDTH, height=_HEIGHT, class_="nophoto"),
-            el("text", "no photo", x=32, y=51, text_anchor="middle", class_="axis"),
-        ]
-    )
-
-
-def _swatch(look: Sequence[float]) -> Markup:
-    """A flower: ground, hue, petals and their depth from six coordinates."""
-    hue = math.atan2(look[1], look[0]) / math.tau % 1
-    fullness = min(math.hypot(look[0], look[1]) / 2.5, 1)
-    ground = _rgb(hue, 0.86 - 0.06 * math.tanh(look[2]), 0.25 + 0.4 * fullness)
-    petal = _rgb(hue + 0.06 * math.tanh(look[3]), 0.45, 0.35 + 0.45 * fullness)
-    petals = 3 + round(2.5 * (1 + math.tanh(look[2])))
-    depth = 0.18 + 0.14 * (1 + math.tanh(look[3]))
-    turn = math.pi / 2 * math.tanh(look[4])
-    size = 21 + 5 * math.tanh(look[5])
-    points = []
-    for number in range(72):
-        angle = math.tau * number / 72
-        radius = size * (1 - depth + depth * math.cos(petals * angle))
-        points.append(
-            f"{32 + radius * math.cos(angle + turn):.1f},{48 + radius * math.sin(angle + turn):.1f}"
-        )
-    return join(
-        [
-            el("rect", width=_WIDTH, height=_HEIGHT, fill=ground),
-            el("path", d=f"M{'L'.join(points)}Z", fill=petal),
-            el("circle", cx=32, cy=48, r=size * 0.2, fill=ground),
-        ]
-    )
-
-
-def _rgb(hue: float, lightness: float, saturation: float) -> str:
-    channels = colorsys.hls_to_rgb(hue % 1, lightness, saturation)
-    return "#" + "".join(f"{round(255 * channel):02x}" for channel in channels)
 
 
 def _card(number: int, user: Mapping[str, Any]) -> Markup:
@@ -128,7 +63,7 @@ def _row(user: Mapping[str, Any], impression: Mapping[str, Any]) -> Markup:
     percent = f"{100 * impression['probability']:.0f} %"
     candidate = el(
         "div",
-        _photo(impression["row"], f"candidate, {'clicked' if clicked else 'not clicked'}"),
+        photo(impression["row"], f"candidate, {'clicked' if clicked else 'not clicked'}"),
         el("div", verdict, el("b", percent), class_="said"),
         class_="candidate",
     )
@@ -161,7 +96,7 @@ def _behavior(row: int, weights: Mapping[str, tuple[float, float]]) -> Markup:
         el("div", *bars, class_="weights"),
         el(
             "div",
-            _photo(row, f"behavior; {said}" if said else "behavior"),
+            photo(row, f"behavior; {said}" if said else "behavior"),
             style=f"opacity:{0.3 + 0.7 * leading:.2f}",
         ),
         class_="behavior",
@@ -182,14 +117,3 @@ def _asked_by(name: str) -> str:
     content, _, query = name.rpartition("/")
     of_what = "" if content in ("", "image") else f" to {content}"
     return f"attention{of_what} asked for by {_QUERIES.get(query, query)}"
-
-
-def _photo(row: int, label: str) -> Markup:
-    return el(
-        "svg",
-        el("use", href=f"#row{row}"),
-        class_="photo",
-        viewbox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
-        aria_label=label,
-    )

@@ -1,11 +1,11 @@
 """A study's report: one HTML file with everything in it, for light and dark screens."""
 
-import importlib.resources
 import itertools
 import json
 import math
 
 from dicm_jax.report import charts, gallery
+from dicm_jax.report.document import document
 from dicm_jax.report.figures import NONE, figure, interval, signed
 from dicm_jax.report.markup import Markup, el, join
 from dicm_jax.report.tables import comparison_table, paper_table, segment_table, variant_table
@@ -27,26 +27,7 @@ def report(results: Results) -> str:
         ("Failed cells", _failed(results)),
         ("How it was made", _circumstances(results)),
     ]
-    present = [(title, body) for title, body in sections if body]
-    links = [el("a", title, href=f"#{_anchor(title)}") for title, _ in present]
-    bodies = [el("section", el("h2", title), body, id=_anchor(title)) for title, body in present]
-    style = importlib.resources.files("dicm_jax.report").joinpath("style.css").read_text("utf-8")
-    head = el(
-        "head",
-        el("meta", charset="utf-8"),
-        el("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        el("meta", name="color-scheme", content="light dark"),
-        el("title", results.study.title),
-        el("style", Markup(style)),
-    )
-    body = el(
-        "body", _header(results), el("nav", *links, aria_label="Sections"), el("main", *bodies)
-    )
-    return f"<!DOCTYPE html>\n{el('html', head, body, lang='en')}\n"
-
-
-def _anchor(title: str) -> str:
-    return title.lower().replace(" ", "-")
+    return document(results.study.title, _header(results), sections)
 
 
 def _header(results: Results) -> Markup:

@@ -2,7 +2,6 @@
 
 Shape legend
     G   groups          B   impressions         L   behaviors per group
-    V   rows of the feature table               D   content width           C   coordinates
 """
 
 import dataclasses
@@ -13,14 +12,8 @@ import numpy as np
 
 from dicm_jax.ams.mesh import Roles
 from dicm_jax.checkpoint.restore import restore_run
-from dicm_jax.data.schema import (
-    NO_IMAGE,
-    ClickLog,
-    Features,
-    GroupedImpressions,
-    StoredFeatures,
-)
-from dicm_jax.features.table_files import open_table
+from dicm_jax.data.looks import looks
+from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions
 from dicm_jax.training.attention import attention
 
 USERS = 6
@@ -28,9 +21,6 @@ SHOWN = 14
 """Behaviors shown of a user, the newest."""
 FEWEST = 8
 """Behaviors that a user must have to be shown."""
-LOOKS = 6
-"""Coordinates from which a picture is drawn where there is no photo."""
-_MOST_ROWS = 2000
 _NOTHING: dict[str, Any] = {"users": [], "looks": {}, "photos": {}}
 
 
@@ -63,9 +53,10 @@ def sample_pictures(
     for number, user in enumerate(users):
         _add_weights(user, chosen, number, weights)
     rows = sorted({row for user in users for row in _rows_of(user) if row != NO_IMAGE})
+    drawn_from = looks(log.features, rows).tolist()
     return {
         "users": users,
-        "looks": {row: look.tolist() for row, look in zip(rows, looks(log, rows), strict=True)},
+        "looks": dict(zip(rows, drawn_from, strict=True)),
         "photos": _photos(log, rows),
     }
 
@@ -162,30 +153,6 @@ def _newest(weight_L: np.ndarray, behaviors: int, shown: int) -> np.ndarray:
 
 def _rows_of(user: dict[str, Any]) -> list[int]:
     return [thing["row"] for thing in (*user["behaviors"], *user["impressions"])]
-
-
-def looks(log: ClickLog, rows: list[int]) -> np.ndarray:
-    """First principal coordinates of image rows, ``[len(rows), LOOKS]``, of variance about one.
-
-    Taken over at most 2,000 evenly chosen rows of the table, standardised per channel; a table with
-    fewer directions has zeros behind the last.
-    """
-    sampled = np.arange(0, log.features.count, -(-log.features.count // _MOST_ROWS))
-    sampled_VD = _as_floats(log.features, sampled)
-    mean_D, deviation_D = sampled_VD.mean(0), sampled_VD.std(0) + 1e-6
-    _, _, direction_CD = np.linalg.svd((sampled_VD - mean_D) / deviation_D, full_matrices=False)
-    direction_CD = direction_CD[:LOOKS]
-    spread_C = ((sampled_VD - mean_D) / deviation_D @ direction_CD.T).std(0) + 1e-6
-    wanted_VD = _as_floats(log.features, np.array(rows, np.int64))
-    look_VC = (wanted_VD - mean_D) / deviation_D @ direction_CD.T / spread_C
-    return np.pad(look_VC, ((0, 0), (0, LOOKS - look_VC.shape[1])))
-
-
-def _as_floats(features: Features | StoredFeatures, rows: np.ndarray) -> np.ndarray:
-    if isinstance(features, StoredFeatures):
-        return open_table(features.folder).values(rows)
-    values_VD = features.rows_VD[rows].astype(np.float32)
-    return values_VD if features.scale_V is None else values_VD * features.scale_V[rows, None]
 
 
 def _photos(log: ClickLog, rows: list[int]) -> dict[int, str]:

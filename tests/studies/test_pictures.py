@@ -1,12 +1,10 @@
-"""Which users are shown, what is cut out for them, and what their pictures are drawn from."""
+"""Which users are shown, and what is cut out for them."""
 
-import dataclasses
 import json
 
 import numpy as np
-from sklearn.decomposition import PCA
 
-from dicm_jax.data.schema import NO_IMAGE, Features
+from dicm_jax.data.schema import NO_IMAGE
 from dicm_jax.data.synthetic import reader as synthetic
 from dicm_jax.studies import pictures
 from tests import small_world
@@ -51,28 +49,6 @@ def test_taken_groups_are_what_they_were():
             )
     assert taken.user_G.tolist() == split.user_G[group_G].tolist()
     assert len(taken.click_B) == len(taken.item_B) == len(taken.context_ids_BF)
-
-
-def test_looks_are_the_principal_coordinates_of_the_rows():
-    log = _log()
-    rows = [3, 250, 17]
-    found = pictures.looks(log, rows)
-    assert log.features.scale_V is not None
-    values = log.features.rows_VD.astype(np.float64) * log.features.scale_V[:, None]
-    standard = (values - values.mean(0)) / (values.std(0) + 1e-6)
-    expected = PCA(pictures.LOOKS, whiten=True, svd_solver="full").fit(standard)
-    coordinates = expected.transform(standard[rows])
-    np.testing.assert_allclose(np.abs(found), np.abs(coordinates), rtol=0.02, atol=0.02)
-
-
-def test_looks_of_narrow_rows_have_all_coordinates():
-    """Three numbers a row, as an embedding that somebody exported may have."""
-    log = _log()
-    narrow = Features(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32))
-    found = pictures.looks(dataclasses.replace(log, features=narrow), [4, 7])
-    assert found.shape == (2, pictures.LOOKS)
-    assert not found[:, 3:].any()
-    assert found[:, :3].all()
 
 
 def test_pictures_of_a_run(tmp_path, monkeypatch):
