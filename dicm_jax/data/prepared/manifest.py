@@ -84,6 +84,12 @@ class Prepared:
     source: dict[str, int]
 
 
+def unfinished_folder(folder: Path) -> Path:
+    """Where a set is made before it gets its name."""
+    folder = folder.absolute()
+    return folder.with_name(f".{folder.name}.unfinished")
+
+
 def save(prepared: Prepared, folder: Path) -> None:
     """Writes the record; with it the folder becomes a prepared set."""
     body = {"format": FORMAT, "version": _VERSION, **dataclasses.asdict(prepared)}
@@ -96,6 +102,12 @@ def load(folder: Path) -> Prepared:
     Raises:
       DataError: no set in the folder, an unfinished one, or an altered record.
     """
+    unfinished = unfinished_folder(folder)
+    if unfinished.is_dir() and not (folder / MANIFEST).exists():
+        raise DataError(
+            f"{folder}: its preparation is not finished, {unfinished} holds what is done; run the"
+            " same python -m dicm_jax.prepare again, it goes on"
+        )
     body = sealed_json.load(
         folder / MANIFEST, format=FORMAT, version=_VERSION, what="a prepared set"
     )
