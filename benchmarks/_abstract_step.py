@@ -25,7 +25,7 @@ from dicm_jax.ams.mesh import Roles, batch_sharding, shape_of, table_sharding
 from dicm_jax.ams.plan import Capacity
 from dicm_jax.ams.strategy import Channel
 from dicm_jax.ams.wire import WIRES
-from dicm_jax.data.batches import KeyBatch
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training.batch import Capacities
 from dicm_jax.training.model import CompressorSpec, Model, ModelSpec, build_model

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from dicm_jax.ams.keys import IMAGE, NO_ROW, PADDING
-from dicm_jax.data.batches import FieldStack, KeyBatch
+from dicm_jax.data.key_batch import FieldStack, KeyBatch
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from typing import Literal
 
 from dicm_jax.config_values import setting
+from dicm_jax.data.amazon.config import AmazonConfig
 from dicm_jax.data.fuxictr.config import FuxiCTRConfig
 from dicm_jax.data.movielens.config import MovieLensConfig
 from dicm_jax.data.synthetic.reader import WorldConfig
@@ -18,10 +19,20 @@ from dicm_jax.errors import ConfigError
 class DataConfig:
     """The log, and what of it is used."""
 
-    kind: Literal["synthetic", "hm", "fuxictr", "movielens"] = setting(
+    kind: Literal["synthetic", "prepared", "hm", "fuxictr", "movielens", "amazon"] = setting(
         "synthetic", "the built-in world, or the reader of the files in path"
     )
     path: str | None = setting(None, "folder of the log; unused by synthetic, else needed")
+    verify: bool = setting(True, "prepared: read all files once and compare their checksums")
+    feature_tables: str | None = setting(
+        None, "prepared: folder of the feature tables; none: where they were then"
+    )
+    stream: bool = setting(
+        False, "prepared: the train split stays on disk and is read block by block, epoch by epoch"
+    )
+    window_blocks: int = setting(
+        16, "stream: blocks (records) of a window, within which groups are mixed", at_least=1
+    )
     behaviors: int = setting(50, "newest behaviors kept per group", at_least=1)
     permute_images: bool = setting(False, "control: photos are shuffled across items")
     negatives: int = setting(4, "impressions drawn per click where a log has none", at_least=1)
@@ -40,6 +51,7 @@ class DataConfig:
     world: WorldConfig = dataclasses.field(default_factory=WorldConfig)
     fuxictr: FuxiCTRConfig = dataclasses.field(default_factory=FuxiCTRConfig)
     movielens: MovieLensConfig = dataclasses.field(default_factory=MovieLensConfig)
+    amazon: AmazonConfig = dataclasses.field(default_factory=AmazonConfig)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -237,6 +249,9 @@ class TrainConfig:
     groups_per_lane: int | None = setting(
         None, "places for groups in a lane; None = measured on the log", at_least=1
     )
+    whole_groups: bool = setting(
+        False, "a group that does not fit the rest of a lane starts the next, instead of a split"
+    )
     epochs: int = setting(2, "passes over the train split", at_least=1)
     steps: int | None = setting(
         None, "steps to stop after, as if cut short; None = all epochs", at_least=1
@@ -297,7 +312,8 @@ class Config:
     def __post_init__(self) -> None:
         _check_path(self.data)
         _check_validation_days(self.data)
-        _check_tier(self.features, self.exchange)
+        _check_stream(self.data, self.evaluate)
+        _check_tier(self.data, self.features, self.exchange)
         _check_wires(self.exchange)
         _check_lanes(self.mesh, self.train)
         _check_prerank(self.model)
@@ -320,14 +336,37 @@ def _check_path(data: DataConfig) -> None:
 
 
 def _check_validation_days(data: DataConfig) -> None:
-    if data.validation_days and data.kind in ("fuxictr", "movielens"):
+    if data.validation_days and data.kind in ("prepared", "fuxictr", "movielens"):
         raise ConfigError(
             f"data.validation_days={data.validation_days} with data.kind={data.kind!r}: that reader"
             " has no days to move its cut by; hold out with data.validation_share"
         )
 
 
-def _check_tier(features: FeaturesConfig, exchange: ExchangeConfig) -> None:
+def _check_stream(data: DataConfig, evaluate: EvaluateConfig) -> None:
+    if not data.stream:
+        return
+    if data.kind != "prepared":
+        raise ConfigError(
+            f"data.stream=True with data.kind={data.kind!r}: only the blocks of a prepared set can"
+            " be streamed; make one by python -m dicm_jax.prepare and set data.kind='prepared'"
+        )
+    if data.validation_share:
+        raise ConfigError(
+            f"data.stream=True with data.validation_share={data.validation_share}: what is held out"
+            " of a streamed split is cut when the set is prepared; prepare it with a validation"
+            " split, and leave data.validation_share at 0"
+        )
+    if evaluate.split == "train":
+        raise ConfigError(
+            "data.stream=True with evaluate.split='train': scores are taken of a whole split in"
+            " memory; evaluate on 'validation' or 'test', or set data.stream=false"
+        )
+
+
+def _check_tier(data: DataConfig, features: FeaturesConfig, exchange: ExchangeConfig) -> None:
+    if data.kind == "prepared":
+        return  # its rows are in files already
     asks = {"features.tier='host'": features.tier == "host"}
     asks |= {"exchange.strategy='ps_worker'": exchange.strategy == "ps_worker"}
     for asked in (name for name, holds in asks.items() if holds):
@@ -407,8 +446,8 @@ def _check_patience(config: Config) -> None:
         ("evaluate.every", config.evaluate.every),
         ("data.validation_share", config.data.validation_share),
     ):
-        if not value:
-            raise ConfigError(
+        if not value and (name, config.data.kind) != ("data.validation_share", "prepared"):
+            raise ConfigError(  # a prepared set may have a validation split of its own
                 f"train.patience={config.train.patience} with {name}={value}: a run is stopped by"
                 " evaluations on a validation split; set evaluate.every (steps) and"
                 " data.validation_share"

@@ -65,6 +65,7 @@ def fit(
 
     Raises:
       PreemptedError: SIGTERM came; a checkpoint of the step that was reached is on disk.
+      DataError: input cannot be read; so is one then, if there is but one process.
     """
     # ---- Model, tables and input, and how they lie on the devices
     job = assemble.start_job(config, log, roles)
@@ -118,7 +119,7 @@ def fit(
 
         # ---- The loop
         saved = done
-        for batch in batches:
+        for batch in recorder.awaited(batches):
             state, report = step(state, job.tables, batch)
             done += 1
             recorder.add(done, report)
@@ -145,6 +146,8 @@ def fit(
         # ---- The end: save, choose, score, report
         if saved < done:
             checkpoints.save(done, state, stopping.notes)
+        if recorder.failure is not None:
+            raise recorder.failure
         chosen, state = stopping.chosen(done, state)
         if watched != config.evaluate.split:
             predict = predictor(job, config.evaluate.split, model)
@@ -155,6 +158,7 @@ def fit(
             "steps": done,
             "best_step": chosen,
             "samples_per_s": round(recorder.samples_per_s, 1),
+            "input_wait_share": round(recorder.input_wait_share, 5),
             "overflown_steps": recorder.overflown,
         }
         return Outcome(result, probability_B)
@@ -234,8 +238,8 @@ def _describe(config: Config, log: ClickLog, roles: Roles) -> None:
     _say(
         f"log {log.name}: {log.train.n_impressions:,} training impressions in"
         f" {log.train.n_groups:,} groups, {log.test.n_impressions:,} for the test;"
-        f" {len(log.items.image_N):,} items, {len(log.features.rows_VD):,} images of width"
-        f" {log.features.rows_VD.shape[1]}"
+        f" {len(log.items.image_N):,} items, {log.features.count:,} images of width"
+        f" {log.features.width}"
     )
     for name, value in log.notes.items():
         _say(f"  {name.replace('_', ' ')}: {value:,g}")

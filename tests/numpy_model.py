@@ -16,7 +16,7 @@ import numpy as np
 
 from dicm_jax.ams.keys import NO_ROW, PADDING
 from dicm_jax.ams.layout import RowLayout
-from dicm_jax.data.batches import KeyBatch
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.nn.similarity import CENTERS, SPREADS
 from dicm_jax.training.model import ModelSpec
 

@@ -24,7 +24,9 @@ from dicm_jax.ams.keys import IMAGE
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import MeshShape, Roles
 from dicm_jax.config import ExchangeConfig
-from dicm_jax.data.batches import BatchShape, BatchSource, KeyBatch
+from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.key_batch import KeyBatch
+from dicm_jax.data.lanes import BatchShape
 from dicm_jax.data.schema import (
     NO_IMAGE,
     ClickLog,

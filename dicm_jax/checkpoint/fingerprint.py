@@ -9,6 +9,8 @@ BINDING = ("data", "features", "model", "optimizer", "exchange", "train")
 """Sections whose settings change what is trained."""
 FREE = {
     "data.path",
+    "data.verify",
+    "data.feature_tables",
     "train.steps",
     "train.prefetch",
     "train.log_every",
@@ -36,7 +38,8 @@ def fingerprint(config: Mapping[str, Any]) -> dict[str, Any]:
 def settings_of_all(config: Mapping[str, Any]) -> dict[str, Any]:
     """All settings by dotted name, but for folders, which differ between machines."""
     flat = _flatten(dict(config), "")
-    return {name[1:]: value for name, value in flat.items() if not name.endswith(".path")}
+    folders = (".path", ".feature_tables")
+    return {name[1:]: value for name, value in flat.items() if not name.endswith(folders)}
 
 
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: str) -> None:

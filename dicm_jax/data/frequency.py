@@ -6,16 +6,25 @@ Shape legend
 
 import numpy as np
 
-from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.batches import Source
+from dicm_jax.data.schema import GroupedImpressions
 
 
-def key_counts(source: BatchSource) -> np.ndarray:
+def key_counts(source: Source) -> np.ndarray:
     """Impressions of one epoch in which each key occurs, int64 ``[V]``.
 
     What impressions share as a group (user fields, behaviors) counts once for each of them; an item
     that is a behavior twice counts twice.
     """
-    split, stack = source.split, source.stack
+    counts_V = np.zeros(source.stack.n_keys, np.int64)
+    for piece in source.pieces():
+        _count(source, piece, counts_V)
+    return counts_V
+
+
+def _count(source: Source, split: GroupedImpressions, counts_V: np.ndarray) -> None:
+    """Adds the occurrences in some groups."""
+    stack = source.stack
     impressions_G = np.diff(split.impression_offsets)
     behaviors_G = np.diff(split.behavior_offsets)
     group_H = np.repeat(np.arange(split.n_groups), behaviors_G)
@@ -23,13 +32,12 @@ def key_counts(source: BatchSource) -> np.ndarray:
         np.arange(len(group_H)) >= split.behavior_offsets[1:][group_H] - source.shape.behaviors
     )
     item_H, group_H = split.behavior_item_H[newest_H], group_H[newest_H]
-    counts_V = np.zeros(stack.n_keys, np.int64)
+    once_B = np.ones(split.n_impressions, np.int64)
     for keys_F, times in (
         (split.user_ids_GF + stack.user_F, impressions_G),
-        (source.log.items.ids_NF[split.item_B] + stack.item_F, np.ones(split.n_impressions)),
-        (split.context_ids_BF + stack.context_F, np.ones(split.n_impressions)),
+        (source.log.items.ids_NF[split.item_B] + stack.item_F, once_B),
+        (split.context_ids_BF + stack.context_F, once_B),
         (stack.behavior_key_NF[item_H], impressions_G[group_H]),
     ):
         for keys in keys_F.T:
-            counts_V += np.bincount(keys, times, stack.n_keys).astype(np.int64)
-    return counts_V
+            np.add.at(counts_V, keys, times)  # not np.bincount: that would cost V for each piece

@@ -3,12 +3,15 @@
 import dataclasses
 
 from dicm_jax.config import DataConfig
+from dicm_jax.data.amazon import reader as amazon
 from dicm_jax.data.behavior_fields import with_behavior_fields
 from dicm_jax.data.fuxictr import reader as fuxictr
 from dicm_jax.data.hm import reader as hm
 from dicm_jax.data.holdout import with_validation
 from dicm_jax.data.movielens import reader as movielens
 from dicm_jax.data.permute import permuted_images
+from dicm_jax.data.prepared import reader as prepared
+from dicm_jax.data.prepared.stream import streamed_split
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.data.synthetic import reader as synthetic
 from dicm_jax.data.validate import validate
@@ -24,6 +27,18 @@ def read_log(config: DataConfig) -> ClickLog:
     log = with_behavior_fields(log, config.behavior_fields)
     validate(log)
     return with_validation(log, config.validation_share)
+
+
+def _prepared(config: DataConfig) -> ClickLog:
+    assert config.path is not None  # checked by Config
+    return prepared.load(
+        config.path,
+        features_path=config.feature_tables,
+        verify=config.verify,
+        permute_images=config.permute_images,
+        seed=config.seed,
+        read_train=streamed_split if config.stream else prepared.read_split,
+    )
 
 
 def _synthetic(config: DataConfig) -> ClickLog:
@@ -68,4 +83,24 @@ def _movielens(config: DataConfig) -> ClickLog:
     )
 
 
-_READERS = {"synthetic": _synthetic, "hm": _hm, "fuxictr": _fuxictr, "movielens": _movielens}
+def _amazon(config: DataConfig) -> ClickLog:
+    assert config.path is not None  # checked by Config
+    return amazon.load(
+        config.path,
+        behaviors=config.behaviors,
+        permute_images=config.permute_images,
+        negatives=config.negatives,
+        seed=config.seed,
+        validation_days=config.validation_days,
+        config=config.amazon,
+    )
+
+
+_READERS = {
+    "synthetic": _synthetic,
+    "prepared": _prepared,
+    "hm": _hm,
+    "fuxictr": _fuxictr,
+    "movielens": _movielens,
+    "amazon": _amazon,
+}

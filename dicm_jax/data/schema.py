@@ -1,14 +1,14 @@
 """The schema of a click log: what every reader produces and every batch is cut from.
 
-A *reader* (the folders `synthetic`, `hm`, `fuxictr`, `movielens`) turns its source into one
-`ClickLog`. Everything in it is a NumPy array, so that a log can be built, looked at and tested
+A *reader* (the folders `synthetic`, `hm`, `fuxictr`, `movielens`, `amazon`) turns its source into
+one `ClickLog`. Everything in it is a NumPy array, so that a log can be built, looked at and tested
 without JAX.
 
 Shape legend
     N   items (ads, articles) of the catalogue        V   rows of the feature table (images)
     G   groups                                        D   content width (4096)
     B   impressions                                   H   behaviors over all groups (CSR)
-    F   ID fields of one level
+    F   ID fields of one level                        K   blocks of a split on disk
 
 Every ID is a *key*: an integer in ``[0, vocabulary size)`` of its field's vocabulary. Fields that
 name the same vocabulary share their embedding rows. Key 0 is an ordinary key; readers that need
@@ -16,9 +16,10 @@ name the same vocabulary share their embedding rows. Key 0 is an ordinary key; r
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -74,6 +75,31 @@ class Features:
     rows_VD: np.ndarray
     scale_V: np.ndarray | None = None
 
+    @property
+    def count(self) -> int:
+        """``V``."""
+        return len(self.rows_VD)
+
+    @property
+    def width(self) -> int:
+        """``D``."""
+        return self.rows_VD.shape[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFeatures:
+    """Frozen content rows that lie in the files of a feature table, standardised already.
+
+    Attributes:
+      folder: of the table (`dicm_jax.features.table_files`).
+      count: ``V``, rows that the log may name; the table has at least these.
+      width: ``D``.
+    """
+
+    folder: Path
+    count: int
+    width: int
+
 
 @dataclasses.dataclass(frozen=True)
 class Content:
@@ -84,7 +110,7 @@ class Content:
       key_N: int32, row of each item, or `NO_IMAGE` for an item without this content.
     """
 
-    features: Features
+    features: Features | StoredFeatures
     key_N: np.ndarray
 
 
@@ -109,6 +135,7 @@ class GroupedImpressions:
       click_B: uint8, 1 clicked, 0 not.
       cold_B: bool, the item was never shown or clicked in the training period.
       probability_B: float32 click probability where it is known (synthetic worlds), else None.
+      time_G: int64, seconds since 1970 of each group, where the log has times that are kept.
     """
 
     user_G: np.ndarray
@@ -121,6 +148,7 @@ class GroupedImpressions:
     click_B: np.ndarray
     cold_B: np.ndarray
     probability_B: np.ndarray | None = None
+    time_G: np.ndarray | None = None
 
     @property
     def n_groups(self) -> int:
@@ -137,8 +165,56 @@ class GroupedImpressions:
 
 
 @dataclasses.dataclass(frozen=True)
-class ClickLog:
+class StreamedGroups:
+    """A split that stays on disk, in blocks of groups that are read when they are needed.
+
+    Attributes:
+      where: it lies, for messages.
+      sizes_G: impressions of each group, in order; may be memory-mapped.
+      first_group_K: first group of each block, and the number of groups at the end, ``[K + 1]``.
+      read: reads the block of the given number; called from several threads.
+    """
+
+    where: str
+    sizes_G: np.ndarray
+    first_group_K: np.ndarray
+    read: Callable[[int], GroupedImpressions]
+
+    @functools.cached_property
+    def first_impression_K(self) -> np.ndarray:
+        """First impression of each block, and their number at the end, int64 ``[K + 1]``."""
+        sums_K = np.add.reduceat(self.sizes_G, self.first_group_K[:-1], dtype=np.int64)
+        return np.concatenate([[0], np.cumsum(sums_K)])
+
+    @property
+    def n_blocks(self) -> int:
+        """``K``."""
+        return len(self.first_group_K) - 1
+
+    @property
+    def n_groups(self) -> int:
+        """``G``."""
+        return int(self.first_group_K[-1])
+
+    @property
+    def n_impressions(self) -> int:
+        """``B``."""
+        return int(self.first_impression_K[-1])
+
+    def sizes(self, block: int) -> np.ndarray:
+        """Impressions of each group of a block."""
+        return self.sizes_G[self.first_group_K[block] : self.first_group_K[block + 1]]
+
+
+Train = TypeVar("Train", bound=GroupedImpressions | StreamedGroups)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClickLog(Generic[Train]):
     """A whole log: catalogue, content rows, ID fields and the splits.
+
+    The train split is in memory or, in a ``ClickLog[StreamedGroups]``, on disk; who needs its
+    arrays asks `split` for them.
 
     Attributes:
       name: what the log is called in reports.
@@ -161,8 +237,8 @@ class ClickLog:
     fields: tuple[IdField, ...]
     vocabulary_sizes: dict[str, int]
     items: Items
-    features: Features
-    train: GroupedImpressions
+    features: Features | StoredFeatures
+    train: Train
     test: GroupedImpressions
     more_content: dict[str, Content] = dataclasses.field(default_factory=dict)
     notes: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -182,16 +258,23 @@ class ClickLog:
         """The split called `name`.
 
         Raises:
-          DataError: there is no such split.
+          DataError: there is no such split, or it is not in memory.
         """
         if name == "validation" and self.validation is None:
             raise DataError(
                 f"split 'validation' of log {self.name!r}: nothing is held out of its train split;"
-                " set data.validation_share, e.g. to 0.1"
+                " set data.validation_share, e.g. to 0.1, or prepare the set with a"
+                " validation split"
             )
         if name not in ("train", "validation", "test"):
             raise DataError(
                 f"split {name!r} of log {self.name!r}: the splits are 'train', 'validation' and"
                 " 'test'"
             )
-        return getattr(self, name)
+        split = getattr(self, name)
+        if isinstance(split, StreamedGroups):
+            raise DataError(
+                f"split {name!r} of log {self.name!r} is streamed from {split.where} and cannot be"
+                " had whole: set data.stream=false to read it into memory"
+            )
+        return split

@@ -16,9 +16,12 @@ from dicm_jax.ams.feedback import no_errors
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import Roles
 from dicm_jax.config import Config, OptimizerConfig, TrainConfig
-from dicm_jax.data.batches import BatchShape, BatchSource, FieldStack
+from dicm_jax.data.batches import BatchSource, Source
 from dicm_jax.data.frequency import key_counts
-from dicm_jax.data.schema import ClickLog, GroupedImpressions
+from dicm_jax.data.key_batch import FieldStack
+from dicm_jax.data.lanes import BatchShape
+from dicm_jax.data.schema import ClickLog, GroupedImpressions, StreamedGroups
+from dicm_jax.data.streaming.source import StreamSource
 from dicm_jax.errors import ConfigError
 from dicm_jax.features.directions import whitened_directions
 from dicm_jax.features.table_files import TableFiles
@@ -32,7 +35,7 @@ from dicm_jax.training.row_adam import RowAdam, RowOptimizer
 from dicm_jax.training.servers import Exchanges, Tables
 from dicm_jax.training.state import Params, TrainState, state_shardings
 from dicm_jax.training.step import Optimizers
-from dicm_jax.training.tables import device_tables, layouts_of, statistics_of, table_files
+from dicm_jax.training.tables import device_tables, layouts_of, some_rows, table_files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ class Job:
     files: Mapping[str, TableFiles]
     tables: Tables
 
-    def connect(self, source: BatchSource, model: Model) -> Connection:
+    def connect(self, source: Source, model: Model) -> Connection:
         """Workers and servers, connected for the batches of `source`."""
         content = layouts_of(self.log, self.files)
         layouts = Layouts(
@@ -75,10 +78,16 @@ def start_job(config: Config, log: ClickLog, roles: Roles) -> Job:
     return Job(config, log, roles, spec, files, tables)
 
 
-def train_source(config: Config, log: ClickLog) -> BatchSource:
+def train_source(config: Config, log: ClickLog) -> Source:
     """The batches of a training run, in its order."""
-    shape = _batch_shape(config.train, log.train, config.train.batch_size, config.data.behaviors)
-    return BatchSource(log, log.train, shape, epochs=config.train.epochs, seed=config.train.seed)
+    split, epochs, seed = log.train, config.train.epochs, config.train.seed
+    shape = _batch_shape(config.train, split, config.train.batch_size, config.data.behaviors)
+    if isinstance(split, StreamedGroups):
+        window_blocks = config.data.window_blocks
+        return StreamSource(
+            log, split, shape, window_blocks=window_blocks, epochs=epochs, seed=seed
+        )
+    return BatchSource(log, split, shape, epochs=epochs, seed=seed)
 
 
 def evaluation_source(
@@ -91,7 +100,7 @@ def evaluation_source(
 
 
 def _batch_shape(
-    config: TrainConfig, split: GroupedImpressions, size: int, behaviors: int
+    config: TrainConfig, split: GroupedImpressions | StreamedGroups, size: int, behaviors: int
 ) -> BatchShape:
     if size % config.lanes:
         raise ConfigError(
@@ -100,10 +109,10 @@ def _batch_shape(
         )
     impressions = size // config.lanes
     groups = config.groups_per_lane or _usual_groups(split, impressions)
-    return BatchShape(config.lanes, impressions, groups, behaviors)
+    return BatchShape(config.lanes, impressions, groups, behaviors, config.whole_groups)
 
 
-def _usual_groups(split: GroupedImpressions, impressions: int) -> int:
+def _usual_groups(split: GroupedImpressions | StreamedGroups, impressions: int) -> int:
     """Room for half as many groups again as a lane holds on average: few lanes close early."""
     per_group = split.n_impressions / split.n_groups
     return min(impressions, math.ceil(1.5 * impressions / per_group) + 1)
@@ -186,7 +195,7 @@ def model_spec(config: Config, log: ClickLog) -> ModelSpec:
         compute_dtype=settings.compute_dtype,
         output_norm=settings.compressor_output_norm,
     )
-    widths = {name: content.features.rows_VD.shape[1] for name, content in log.contents.items()}
+    widths = {name: content.features.width for name, content in log.contents.items()}
     return ModelSpec(net, compressor, widths, settings.share_compressor, settings.id_init_scale)
 
 
@@ -196,7 +205,7 @@ def new_model(job: Job, *, from_scratch: bool = True) -> tuple[Model, Params]:
     return build_model(job.spec, job.config.train.seed, directions)
 
 
-def optimizers(config: OptimizerConfig, source: BatchSource) -> Optimizers:
+def optimizers(config: OptimizerConfig, source: Source) -> Optimizers:
     """Adam for dense parameters, row-sparse Adam for ID rows, with their schedules.
 
     Args:
@@ -213,7 +222,7 @@ def optimizers(config: OptimizerConfig, source: BatchSource) -> Optimizers:
     )
 
 
-def _row_optimizer(config: OptimizerConfig, source: BatchSource) -> RowOptimizer:
+def _row_optimizer(config: OptimizerConfig, source: Source) -> RowOptimizer:
     adam = RowAdam(config.b1, config.b2, config.eps)
     if not config.id_regularization:
         return adam
@@ -256,7 +265,7 @@ def initial_state(
     return lay_out_state(state, roles, connection.exchanges)
 
 
-def _id_scales(job: Job, source: BatchSource) -> np.ndarray:
+def _id_scales(job: Job, source: Source) -> np.ndarray:
     """Standard deviation of each new ID row, ``[V, 1]``."""
     settings, stack = job.config.model, source.stack
     layout = RowLayout(stack.n_keys)
@@ -296,9 +305,8 @@ def starting_directions(job: Job) -> dict[str, np.ndarray]:
         return {}
     directions = {}
     for name in job.spec.net.seen_contents:
-        features = job.log.contents[name].features
-        stats = statistics_of(features, job.files.get(name))
+        rows_ND, scale_N, stats = some_rows(job.log.contents[name].features, job.files.get(name))
         directions[name] = whitened_directions(
-            features.rows_VD, features.scale_V, stats, job.spec.compressor.widths[0]
+            rows_ND, scale_N, stats, job.spec.compressor.widths[0]
         )
     return directions

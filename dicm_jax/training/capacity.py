@@ -6,7 +6,8 @@ import numpy as np
 
 from dicm_jax.ams.mesh import Roles, shape_of
 from dicm_jax.ams.plan import UNUSED, Capacity
-from dicm_jax.data.batches import BatchSource, KeyBatch
+from dicm_jax.data.batches import Source
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.training.batch import Capacities, ContentInput
 from dicm_jax.training.planning import Layouts, PlannedList, Planner
 
@@ -31,7 +32,7 @@ class Room:
 
 
 def measured_room(
-    source: BatchSource,
+    source: Source,
     roles: Roles,
     layouts: Layouts,
     inputs: tuple[ContentInput, ...],

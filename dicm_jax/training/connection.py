@@ -11,7 +11,7 @@ from dicm_jax.ams.staging import HostTable
 from dicm_jax.ams.strategy import Channel, Strategy
 from dicm_jax.ams.wire import WIRES
 from dicm_jax.config import Config, ExchangeConfig
-from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.batches import Source
 from dicm_jax.training.capacity import Room, measured_room
 from dicm_jax.training.dedicated import dedicated_predict_step, dedicated_train_step
 from dicm_jax.training.feed import Plan, own_requesters
@@ -47,13 +47,13 @@ class Connection:
     roles: Roles
     exchanges: Exchanges
     planner: Planner
-    source: BatchSource
+    source: Source
 
     @property
     def plan(self) -> Plan:
         """The function that plans batch ``n`` for this process's devices."""
         own = own_requesters(self.roles)
-        return lambda number: self.planner.plan(self.source[number], own)
+        return lambda number: self.planner.read(self.source, number, own)
 
     def train_step(self, model: Model, optimizers: Optimizers) -> TrainStep:
         """The training step for the placement."""
@@ -68,7 +68,7 @@ class Connection:
 
 def connect(
     config: Config,
-    source: BatchSource,
+    source: Source,
     model: Model,
     layouts: Layouts,
     roles: Roles,

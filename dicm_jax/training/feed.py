@@ -1,4 +1,7 @@
-"""Batches on their way to the devices: built and planned in threads, a few ahead of the step."""
+"""Batches on their way to the devices: built, planned and laid out in threads, ahead of the step.
+
+The loop of the steps finds its next batch on the devices already.
+"""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +20,8 @@ Plan = Callable[[int], list[PlannedList]]
 """From the number of a batch to its parts for this process's requesters."""
 
 THREADS = 2
+LAID_OUT = 1
+"""Batches that lie on the devices, beside the one that is worked on and one on its way."""
 
 
 class _Planned:
@@ -52,15 +57,25 @@ def feed(
       prefetch: batches planned ahead.
       roles: the devices.
       stop: whether this process was asked to stop; every batch tells all others.
+
+    Raises:
+      DicmError: a batch cannot be made; those before it have come.
     """
     if first >= end:
         return
-    batches = grain.MapDataset.source(_Planned(plan, end))  # pyright: ignore[reportArgumentType]
-    dataset = batches[first:end].to_iter_dataset(
+    planned = grain.MapDataset.source(_Planned(plan, end))  # pyright: ignore[reportArgumentType]
+    dataset = planned[first:end].to_iter_dataset(
         grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=max(prefetch, THREADS))
     )
-    for parts in dataset:
-        yield lay_out(parts, roles, stop=stop())
+    laid_out = grain.experimental.ThreadPrefetchIterDataset(
+        dataset.map(lambda parts: lay_out(parts, roles, stop=stop())),
+        prefetch_buffer_size=LAID_OUT,
+    )
+    batches = iter(laid_out)
+    try:
+        yield from batches
+    finally:
+        batches.close()
 
 
 def own_requesters(roles: Roles) -> list[int]:

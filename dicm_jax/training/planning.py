@@ -15,7 +15,8 @@ from dicm_jax.ams.feature_table import FeatureTable
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.plan import Capacity, Request, plan
 from dicm_jax.ams.staging import HostTable, Staged
-from dicm_jax.data.batches import KeyBatch
+from dicm_jax.data.batches import Source
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.training.batch import (
     IDS,
     Batch,
@@ -103,15 +104,44 @@ class Planner:
     host_rows: HostRows | None = None
 
     def plan(self, keys: KeyBatch, own: Sequence[int]) -> list[PlannedList]:
-        """Plan the parts of the requesters `own`, whose lanes are dealt to workers in order."""
-        everyone = own if self.host_rows is None else range(self.requesters)
-        parts = {number: self._plan_list(keys, number) for number in everyone}
+        """Plan the parts of the requesters `own` of a whole batch."""
+        lanes_of = self._lanes_of(self._needed(own), len(keys.label_AB))
+        return self._plan_lists({n: keys.take(lanes) for n, lanes in lanes_of.items()}, own)
+
+    def read(self, source: Source, batch: int, own: Sequence[int]) -> list[PlannedList]:
+        """Plan the parts of the requesters `own` of a batch; no lane is read that they can spare.
+
+        They need the lanes of their own workers, and those of all where rows of feature tables are
+        sent along: a server is sent rows for whoever asks it.
+        """
+        lanes_of = self._lanes_of(self._needed(own), source.shape.lanes)
+        keys = source.lanes(batch, np.concatenate(list(lanes_of.values())))
+        each = len(keys.label_AB) // len(lanes_of)
+        return self._plan_lists(
+            {n: keys.take(slice(i * each, (i + 1) * each)) for i, n in enumerate(lanes_of)}, own
+        )
+
+    def _needed(self, own: Sequence[int]) -> Sequence[int]:
+        """The requesters whose lists take part in the plan of `own`."""
+        return own if self.host_rows is None else range(self.requesters)
+
+    def _lanes_of(self, requesters: Sequence[int], lanes: int) -> dict[int, np.ndarray]:
+        """The lanes of each requester's workers: worker ``(i, number)`` has block ``i R + number``.
+
+        Workers take the lanes of a batch in order, all the same number.
+        """
+        blocks = np.arange(lanes).reshape(self.workers_per_list, self.requesters, -1)
+        return {number: blocks[:, number].reshape(-1) for number in requesters}
+
+    def _plan_lists(
+        self, lanes_of: Mapping[int, KeyBatch], own: Sequence[int]
+    ) -> list[PlannedList]:
+        parts = {number: self._plan_list(lanes) for number, lanes in lanes_of.items()}
         if self.host_rows is None:
             return [parts[number] for number in own]
         return self._staged(parts, own, self.host_rows)
 
-    def _plan_list(self, keys: KeyBatch, number: int) -> PlannedList:
-        lanes = self._lanes(keys, number)
+    def _plan_list(self, lanes: KeyBatch) -> PlannedList:
         ids, id_slots = _plan_together(
             {
                 "user": lanes.user_AGF,
@@ -127,14 +157,6 @@ class Planner:
         count = self.workers_per_list
         samples = [_samples(lanes, id_slots, content_slots, i, count) for i in range(count)]
         return PlannedList(ServerBatch(ids, content, {}), samples, {IDS: ids} | content, {})
-
-    def _lanes(self, keys: KeyBatch, number: int) -> KeyBatch:
-        """The lanes of a requester's workers: worker ``(i, number)`` has block ``i R + number``."""
-        workers = self.requesters * self.workers_per_list
-        size = len(keys.label_AB) // workers
-        blocks = range(number, workers, self.requesters)
-        chosen = np.concatenate([np.arange(i * size, (i + 1) * size) for i in blocks])
-        return keys.take(chosen)
 
     def _plan_content(
         self, keys: KeyBatch, model: str

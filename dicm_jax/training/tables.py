@@ -16,9 +16,10 @@ from dicm_jax.ams.feature_table import FeatureTable, Statistics
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import Device, Roles, table_sharding
 from dicm_jax.config import Config
-from dicm_jax.data.schema import ClickLog, Features
+from dicm_jax.data.schema import ClickLog, Features, StoredFeatures
 from dicm_jax.errors import DataError
 from dicm_jax.features import table_writing
+from dicm_jax.features.directions import MOST_ROWS
 from dicm_jax.features.table_files import TableFiles, open_table
 from dicm_jax.features.table_metadata import METADATA_FILE
 from dicm_jax.training.servers import Tables
@@ -30,7 +31,7 @@ _COMPARED = 64
 def layouts_of(log: ClickLog, files: Mapping[str, TableFiles]) -> dict[str, RowLayout]:
     """Where the rows of every content lie."""
     return {
-        name: files[name].layout if name in files else RowLayout(len(content.features.rows_VD))
+        name: files[name].layout if name in files else RowLayout(content.features.count)
         for name, content in log.contents.items()
     }
 
@@ -38,30 +39,42 @@ def layouts_of(log: ClickLog, files: Mapping[str, TableFiles]) -> dict[str, RowL
 def table_files(config: Config, log: ClickLog, contents: tuple[str, ...]) -> dict[str, TableFiles]:
     """The table files of a run, by content; none if it has no folder for them.
 
-    A content without a table in the folder gets one, written from the log. Where the log has more
-    rows than a table, the new ones are appended; those that are there stay untouched.
+    Content that the log has in files already is read from there. Other content without a table in
+    ``features.path`` gets one, written from the log. Where the log has more rows than a table, the
+    new ones are appended; those that are there stay untouched.
 
     Raises:
       DataError: a table that does not fit the log or the configuration, or is damaged.
     """
-    if config.features.path is None:
-        return {}
     files = {}
     for name in contents:
-        folder = Path(config.features.path) / name
-        if jax.process_index() == 0:
-            _write_what_is_missing(folder, log, name, config)
-        if jax.process_count() > 1:
-            multihost_utils.sync_global_devices(f"table {name} is written")
-        files[name] = open_table(folder)
-        _check_fits(files[name], log.contents[name].features, config, name)
-        if config.features.verify:
+        features = log.contents[name].features
+        if isinstance(features, StoredFeatures):
+            files[name] = open_table(features.folder)
+            _check_shape(files[name], features, config, name)
+        elif config.features.path is not None:
+            files[name] = _written(Path(config.features.path) / name, log, name, features, config)
+        if name in files and config.features.verify:
             files[name].verify()
     return files
 
 
-def _write_what_is_missing(folder: Path, log: ClickLog, name: str, config: Config) -> None:
-    rows_VD, scale_V = _arrays(log.contents[name].features)
+def _written(
+    folder: Path, log: ClickLog, name: str, features: Features, config: Config
+) -> TableFiles:
+    if jax.process_index() == 0:
+        _write_what_is_missing(folder, log, name, features, config)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(f"table {name} is written")
+    files = open_table(folder)
+    _check_fits(files, features, config, name)
+    return files
+
+
+def _write_what_is_missing(
+    folder: Path, log: ClickLog, name: str, features: Features, config: Config
+) -> None:
+    rows_VD, scale_V = _arrays(features)
     if not (folder / METADATA_FILE).exists():
         stats = feature_table.statistics(rows_VD, scale_V)
         encoder = f"log {log.name}"
@@ -89,7 +102,9 @@ def device_tables(
         if name in files:
             tables[name] = from_files(files[name], roles)
         else:
-            rows_VD, scale_V = _arrays(log.contents[name].features)
+            features = log.contents[name].features
+            assert isinstance(features, Features)  # what lies in files is among `files`
+            rows_VD, scale_V = _arrays(features)
             stats = feature_table.statistics(rows_VD, scale_V)
             tables[name] = feature_table.build(
                 rows_VD, scale_V, stats, config.features.storage, roles.servers
@@ -117,19 +132,45 @@ def from_files(files: TableFiles, roles: Roles) -> FeatureTable:
     return FeatureTable(whole(stored, files.width), whole(scale) if scale else None)
 
 
-def statistics_of(features: Features, files: TableFiles | None) -> Statistics:
-    """What the rows of a content are standardised with."""
-    if files is not None:
-        return files.statistics
-    return feature_table.statistics(*_arrays(features))
+def some_rows(
+    features: Features | StoredFeatures, files: TableFiles | None
+) -> tuple[np.ndarray, np.ndarray | None, Statistics]:
+    """Rows that stand for a table: all of a log's own, or evenly chosen ones of stored features.
+
+    Returns:
+      Rows, the factor of each or None, and what they have to be standardised with.
+    """
+    if isinstance(features, Features):
+        rows_VD, scale_V = _arrays(features)
+        known = None if files is None else files.statistics
+        return rows_VD, scale_V, known or feature_table.statistics(rows_VD, scale_V)
+    assert files is not None  # opened with the run
+    keys = np.arange(0, features.count, -(-features.count // MOST_ROWS))
+    as_they_are = Statistics(np.zeros(files.width, np.float32), np.ones(files.width, np.float32))
+    return files.values(keys), None, as_they_are
 
 
 def _arrays(features: Features) -> tuple[np.ndarray, np.ndarray | None]:
     return features.rows_VD, features.scale_V
 
 
+def _check_shape(files: TableFiles, features: StoredFeatures, config: Config, name: str) -> None:
+    if files.n_keys < features.count or files.width != features.width:
+        raise DataError(
+            f"the table in {files.folder} has {files.n_keys} rows of width {files.width}, the log's"
+            f" content {name!r} wants {features.count} of width {features.width}: take the table"
+            " that the log was prepared with"
+        )
+    if files.storage != config.features.storage:
+        raise DataError(
+            f"the table in {files.folder} has its rows in {files.storage}, features.storage asks"
+            f" for {config.features.storage}: set features.storage={files.storage!r}, or make the"
+            " table anew in the other format"
+        )
+
+
 def _check_fits(files: TableFiles, features: Features, config: Config, name: str) -> None:
-    count, width = features.rows_VD.shape
+    count, width = features.count, features.width
     found = {"rows": files.n_keys, "width": files.width, "storage": files.storage}
     wanted = {"rows": count, "width": width, "storage": config.features.storage}
     for what, value in wanted.items():

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 
 from dicm_jax.ams.keys import IMAGE, NO_ROW, PADDING
-from dicm_jax.data.batches import BatchShape, BatchSource, FieldStack, KeyBatch, lane_bounds
+from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.key_batch import FieldStack, KeyBatch
+from dicm_jax.data.lanes import BatchShape, lane_bounds
 from dicm_jax.data.schema import NO_IMAGE
 from tests import small_world
 

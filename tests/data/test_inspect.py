@@ -25,8 +25,6 @@ from dicm_jax.data.prepared.shards import DATASET_FOLDER
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, Features, GroupedImpressions, IdField, Items
 from dicm_jax.errors import ConfigError, DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore:label:DeprecationWarning")  # TFDS on protobuf 6
-
 ITEMS, IMAGES = 70, 50
 FIELDS = (
     IdField("age", "age", "user"),

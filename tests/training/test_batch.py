@@ -14,7 +14,8 @@ from dicm_jax.ams.keys import IMAGE, NO_ROW, PADDING
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.ams.mesh import Roles
 from dicm_jax.ams.plan import Capacity, Request
-from dicm_jax.data.batches import BatchSource, KeyBatch
+from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.nn.spec import Images
 from dicm_jax.training.batch import IDS, Samples
 from dicm_jax.training.capacity import measured_room

@@ -11,7 +11,8 @@ import pytest
 
 from dicm_jax.ams.mesh import Roles, shape_of
 from dicm_jax.ams.plan import UNUSED, Capacity, Request
-from dicm_jax.data.batches import BatchSource, KeyBatch
+from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.data.schema import NO_IMAGE
 from dicm_jax.training import capacity as capacity_module
 from dicm_jax.training.batch import IDS, Capacities

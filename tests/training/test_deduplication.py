@@ -13,7 +13,7 @@ import pytest
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.ams.mesh import shape_of
 from dicm_jax.config import ExchangeConfig
-from dicm_jax.data.batches import KeyBatch
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.training.batch import IDS
 from tests import small_world
 from tests.outcomes import Outcome, assert_same, outcome

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dicm_jax.ams.keys import IMAGE
-from dicm_jax.data.batches import KeyBatch
+from dicm_jax.data.key_batch import KeyBatch
 from dicm_jax.data.schema import Content
 from dicm_jax.training.model import ModelSpec
 from dicm_jax.training.step import StepReport

@@ -55,11 +55,6 @@ class Catalogue:
     features: Mapping[str, TableFiles]
 
 
-def unfinished_folder(folder: Path) -> Path:
-    """Where a set is made before it gets its name."""
-    return folder.with_name(f".{folder.name}.unfinished")
-
-
 def check_free(folder: Path) -> None:
     """Refuses a folder that holds something.
 

@@ -21,9 +21,8 @@ from dicm_jax.data.prepared.assembly import (
     Split,
     check_free,
     finish,
-    unfinished_folder,
 )
-from dicm_jax.data.prepared.manifest import Prepared
+from dicm_jax.data.prepared.manifest import Prepared, unfinished_folder
 from dicm_jax.data.prepared.shards import (
     DATASET_FOLDER,
     group_sizes,
@@ -31,6 +30,7 @@ from dicm_jax.data.prepared.shards import (
     write_shard,
 )
 from dicm_jax.data.schema import ClickLog, Features, GroupedImpressions
+from dicm_jax.errors import DataError
 from dicm_jax.features import table_writing
 from dicm_jax.features.table_files import TableFiles, open_table
 
@@ -45,7 +45,9 @@ def write_log(
     settings: dict[str, Any],
     report: Callable[[str], None] = lambda text: None,
 ) -> Prepared:
-    """Writes a log as a prepared set, its feature tables beside the groups under ``features/``.
+    """Writes a log as a prepared set, its feature table beside the groups under ``features/``.
+
+    The files of photos, which serve reports alone, are not part of it.
 
     Args:
       log: checked.
@@ -57,17 +59,41 @@ def write_log(
       report: is told what is done.
 
     Raises:
-      DataError: the folder holds something, or cannot be written.
+      DataError: the folder holds something, or cannot be written; the log is streamed, or has
+        content that a set cannot hold.
     """
     check_free(folder)
+    if log.more_content:
+        raise DataError(
+            f"log {log.name!r} has {', '.join(log.more_content)} beside its images, which a"
+            " prepared set cannot hold: train on the log as it is read, or leave these out"
+        )
+    try:
+        return _written(log, folder, block_groups, shard_groups, storage, settings, report)
+    except OSError as error:
+        raise DataError(
+            f"{folder}: the set cannot be written ({error}); see to room on the disk and to leave"
+            " to write, then run the same command again"
+        ) from error
+
+
+def _written(
+    log: ClickLog,
+    folder: Path,
+    block_groups: int,
+    shard_groups: int,
+    storage: Storage,
+    settings: dict[str, Any],
+    report: Callable[[str], None],
+) -> Prepared:
     unfinished = unfinished_folder(folder)
     if unfinished.exists():
         shutil.rmtree(unfinished)  # reading and writing a log again costs less than trusting it
     (unfinished / DATASET_FOLDER).mkdir(parents=True)
     splits = {}
     for name in ("train", "validation", "test"):
-        groups = getattr(log, name)
-        if groups is not None:
+        if getattr(log, name) is not None:
+            groups = log.split(name)
             report(f"{name}: {groups.n_groups:,} groups, {groups.n_impressions:,} impressions")
             splits[name] = _write_split(unfinished, name, groups, block_groups, shard_groups)
     catalogue = Catalogue(

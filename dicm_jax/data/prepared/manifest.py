@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from dicm_jax import sealed_json
-from dicm_jax.data.prepared.shards import DATASET_FOLDER, Shard, crc_of, shard_name
+from dicm_jax.data.prepared.shards import DATASET_FOLDER, Shard, shard_name
 from dicm_jax.data.schema import IdField
 from dicm_jax.errors import DataError
+from dicm_jax.features.file_crc import file_crc
 
 MANIFEST = "prepared.json"
 ITEMS, ITEM_IDS = "items.npz", "items.parquet"
@@ -147,7 +148,7 @@ def check_files(prepared: Prepared, folder: Path, *, read: bool) -> None:
 
 def record_of(path: Path) -> FileRecord:
     """Length and CRC-32 of a file."""
-    return FileRecord(path.stat().st_size, crc_of(path))
+    return FileRecord(path.stat().st_size, file_crc(path))
 
 
 def _check_file(path: Path, n_bytes: int, crc32: int | None) -> None:
@@ -159,7 +160,7 @@ def _check_file(path: Path, n_bytes: int, crc32: int | None) -> None:
         ) from error
     if found != n_bytes:
         raise DataError(f"{path}: {found} bytes found, {n_bytes} are recorded; {_REMEDY}")
-    if crc32 is not None and (crc := crc_of(path)) != crc32:
+    if crc32 is not None and (crc := file_crc(path)) != crc32:
         raise DataError(
             f"{path}: damaged: {crc:08x} is its CRC-32, {crc32:08x} is recorded; {_REMEDY}"
         )

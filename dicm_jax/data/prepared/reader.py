@@ -27,7 +27,7 @@ from dicm_jax.data.schema import (
     StreamedGroups,
 )
 from dicm_jax.errors import DataError
-from dicm_jax.features.table_files import open_table
+from dicm_jax.features.table_files import TableFiles, open_table
 
 
 def load(
@@ -94,7 +94,7 @@ def stored_features(
     features = {}
     for content, record in prepared.features.items():
         own = root / record.path
-        table = open_table(own if features_path is None else Path(features_path) / content)
+        table = _opened(own if features_path is None else Path(features_path) / content, root)
         if statistics_crc(table.statistics) != record.statistics_crc32:
             raise DataError(
                 f"{table.folder}: not the table that {root} was prepared with: it is standardised"
@@ -110,6 +110,16 @@ def stored_features(
     return features
 
 
+def _opened(folder: Path, root: Path) -> TableFiles:
+    try:
+        return open_table(folder)
+    except DataError as error:
+        raise DataError(
+            f"{error}; where the table that {root} was prepared with has been moved, name the"
+            " folder that it lies in, in data.feature_tables"
+        ) from error
+
+
 def read_split(prepared: Prepared, root: Path, split: str) -> GroupedImpressions:
     """All groups of a split, in order.
 
@@ -122,7 +132,8 @@ def read_split(prepared: Prepared, root: Path, split: str) -> GroupedImpressions
 
 def open_records(root: Path, split: str) -> Any:
     """The records of a split, by number."""
-    return tfds.builder_from_directory(root / DATASET_FOLDER).as_data_source(split=split)
+    builder = tfds.builder_from_directory(root / DATASET_FOLDER)
+    return builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
 
 
 def read_block(source: Any, root: Path, split: str, number: int) -> GroupedImpressions:

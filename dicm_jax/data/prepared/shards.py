@@ -8,7 +8,6 @@ Shape legend
 
 import dataclasses
 import os
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,11 @@ from array_record.python import (
 from dicm_jax.data.groups import cut
 from dicm_jax.data.prepared.record import encode, features
 from dicm_jax.data.schema import GroupedImpressions
+from dicm_jax.features.file_crc import file_crc
 from dicm_jax.sealed_json import sync
 
 DATASET, VERSION = "dicm_log", "1.0.0"
 DATASET_FOLDER = Path(DATASET) / VERSION
-_CHECKED_AT_A_TIME = 1 << 22  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +57,21 @@ def write_shard(path: Path, groups: GroupedImpressions, block_groups: int) -> Sh
     """Writes groups as blocks of `block_groups`, the last one what is left, to a new file.
 
     Until all is on disk the file has another name.
+
+    Raises:
+      OSError: it cannot be written.
     """
     unfinished = path.with_name(f".{path.name}.unfinished")
-    writer = array_record_module.ArrayRecordWriter(str(unfinished), "group_size:1")
     records = record_bytes = 0
-    for first in range(0, groups.n_groups, block_groups):
-        record = encode(cut(groups, first, min(first + block_groups, groups.n_groups)))
-        writer.write(record)
-        records, record_bytes = records + 1, record_bytes + len(record)
-    writer.close()
+    try:
+        writer = array_record_module.ArrayRecordWriter(str(unfinished), "group_size:1")
+        for first in range(0, groups.n_groups, block_groups):
+            record = encode(cut(groups, first, min(first + block_groups, groups.n_groups)))
+            writer.write(record)
+            records, record_bytes = records + 1, record_bytes + len(record)
+        writer.close()
+    except RuntimeError as error:  # array_record's word for a full disk
+        raise OSError(" ".join(str(error).split())) from error
     sync(unfinished)
     os.replace(unfinished, path)
     return Shard(
@@ -77,7 +82,7 @@ def write_shard(path: Path, groups: GroupedImpressions, block_groups: int) -> Sh
         clicks=int(groups.click_B.sum()),
         cold=int(groups.cold_B.sum()),
         n_bytes=path.stat().st_size,
-        crc32=crc_of(path),
+        crc32=file_crc(path),
         record_bytes=record_bytes,
     )
 
@@ -112,12 +117,3 @@ def write_dataset_info(folder: Path, splits: dict[str, list[Shard]]) -> None:
         check_data=False,  # it would read the shards through TensorFlow
         description="Sample groups of a click log: one record is a block of groups in CSR form.",
     )
-
-
-def crc_of(path: Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
-    with path.open("rb") as file:
-        while block := file.read(_CHECKED_AT_A_TIME):
-            crc = zlib.crc32(block, crc)
-    return crc
