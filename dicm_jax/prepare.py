@@ -20,6 +20,7 @@ from dicm_jax.config_file import load
 from dicm_jax.data.prepared.from_log import write_log
 from dicm_jax.data.prepared.manifest import Prepared
 from dicm_jax.data.readers import read_log
+from dicm_jax.errors import ConfigError
 from dicm_jax.preparation import local
 from dicm_jax.preparation.config import PrepareConfig
 from dicm_jax.preparation.sources import settings_of
@@ -41,6 +42,7 @@ def prepare(
     """The whole command: read the settings, make the set, say what is in it."""
     started = time.perf_counter()
     config = load(PrepareConfig, path, overrides)
+    _check_runner(config, runner, beam_options)
     if config.source == "reader":
         prepared = _from_reader(config, output)
     elif runner == "beam":
@@ -55,6 +57,19 @@ def prepare(
         print(f"  {name.replace('_', ' ')}: {shown}")
     print(json.dumps(_result(prepared, output, seconds)))
     return DONE
+
+
+def _check_runner(config: PrepareConfig, runner: str, beam_options: Sequence[str]) -> None:
+    if runner == "beam" and config.source == "reader":
+        raise ConfigError(
+            "--runner=beam with source='reader': readers read on one machine; leave --runner out,"
+            " or prepare the log's tables with source='tables'"
+        )
+    if beam_options and runner != "beam":
+        raise ConfigError(
+            f"--beam-option={beam_options[0]} with --runner={runner}: add --runner=beam, or leave"
+            " the option out"
+        )
 
 
 def _from_reader(config: PrepareConfig, output: Path) -> Prepared:

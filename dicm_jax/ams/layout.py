@@ -11,7 +11,8 @@ import dataclasses
 
 import numpy as np
 
-VIRTUAL_SHARDS = 1024
+_SHARD_BITS = 10
+VIRTUAL_SHARDS = 1 << _SHARD_BITS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,11 @@ class RowLayout:
         >>> RowLayout(2048).row(np.array([0, 1, 1024]))
         array([0, 2, 1], dtype=int32)
         """
-        return (keys % VIRTUAL_SHARDS * self.shard_rows + keys // VIRTUAL_SHARDS).astype(np.int32)
+        # By bits and in place: batches of keys are arranged all the time.
+        rows = keys & (VIRTUAL_SHARDS - 1)
+        rows *= self.shard_rows
+        rows += keys >> _SHARD_BITS
+        return rows.astype(np.int32, copy=False)
 
     def key(self, rows: np.ndarray) -> np.ndarray:
         """The key that lies at each row; padding rows give numbers of `n_keys` and above."""

@@ -27,12 +27,13 @@ from dicm_jax.preparation.config import PrepareConfig
 from dicm_jax.preparation.output import Written, finished, written_bucket
 from dicm_jax.preparation.plan import Plan, make_plan
 from dicm_jax.preparation.scan import Scan, joined
-from dicm_jax.preparation.sources import TABLES, fragments
+from dicm_jax.preparation.sources import fragments
 from dicm_jax.preparation.tables import Fragment
-from dicm_jax.preparation.unfinished import WORK, begun, publish, to_disk
+from dicm_jax.preparation.unfinished import WORK, alone, begun, publish, to_disk
 from dicm_jax.preparation.workplace import Workplace
 
 _FORMAT, _VERSION = "dicm_jax preparation scan", 1
+_MOST_SHARES = 256
 
 
 def prepare(config: PrepareConfig, folder: Path, beam_options: Sequence[str]) -> Prepared:
@@ -54,20 +55,22 @@ def prepare(config: PrepareConfig, folder: Path, beam_options: Sequence[str]) ->
     with to_disk(folder):
         pieces = [_for_all_machines(piece) for piece in fragments(config)]
         unfinished, now = begun(config, folder)
-        place = Workplace(folder, unfinished.absolute() / WORK)
-        items = read_items(config)
-        if not place.scanned.exists():
-            _say(f"scan of {len(pieces)} fragments")
-            pipelines.scan_tables(options, config, place, pieces)
-        seen = _seen(config, place)
-        plan = make_plan(config, seen, items, now)
-        if not place.done.exists():
-            _say(f"groups of {plan.partitions} partitions in {plan.buckets} buckets")
-            plan_files.save(plan, place.plan)
-            pipelines.make_groups(options, config, place, pieces)
-        counts, written = _made(plan, place)
-        prepared = finished(plan, items, seen, written, counts, unfinished)
-        publish(unfinished, folder)
+        with alone(unfinished):
+            place = Workplace(folder, unfinished.absolute() / WORK, min(len(pieces), _MOST_SHARES))
+            items = read_items(config)
+            if not place.scanned.exists():
+                _say(f"scan of {len(pieces)} fragments")
+                pipelines.scan_tables(options, config, place, pieces)
+                _record_scan(place)
+            seen = _seen(config, place)
+            plan = make_plan(config, seen, items, now)
+            if not place.done.exists():
+                _say(f"groups of {plan.partitions} partitions in {plan.buckets} buckets")
+                plan_files.save(plan, place.plan)
+                pipelines.make_groups(options, config, place, pieces)
+            counts, written = _made(plan, place)
+            prepared = finished(plan, items, seen, written, counts, unfinished)
+            publish(unfinished, folder)
     return prepared
 
 
@@ -89,17 +92,16 @@ def _for_all_machines(piece: Fragment) -> Fragment:
     return dataclasses.replace(piece, path=str(Path(piece.path).absolute()))
 
 
-def _seen(config: PrepareConfig, place: Workplace) -> Scan:
-    """What all fragments hold, of the shares that the workers wrote."""
-    shares = [place.share(number) for number in range(place.shares)]
-    for share in shares:
-        _check_shared(share)
-    seen = joined(config, [scan_files.load(share) for share in shares])
+def _record_scan(place: Workplace) -> None:
+    for number in range(place.shares):
+        _check_shared(place.share(number))
     body = {"format": _FORMAT, "version": _VERSION, "shares": place.shares}
     sealed_json.save(place.scanned, body)
-    # Tables in the order in which one machine looks at them; workers have no order.
-    rows = {table: seen.rows[table] for table in TABLES if table in seen.rows}
-    return dataclasses.replace(seen, rows=rows)
+
+
+def _seen(config: PrepareConfig, place: Workplace) -> Scan:
+    """What all fragments hold, of the shares that the workers wrote."""
+    return joined(config, [scan_files.load(place.share(number)) for number in range(place.shares)])
 
 
 def _made(plan: Plan, place: Workplace) -> tuple[dict[str, int], list[Written | None]]:
@@ -107,18 +109,21 @@ def _made(plan: Plan, place: Workplace) -> tuple[dict[str, int], list[Written | 
     _check_shared(place.done)
     buckets, counts = place.read_done()
     written = [written_bucket(bucket, place.written) for bucket in range(plan.buckets)]
-    for bucket in buckets:
-        if written[bucket] is None:
-            _check_shared(place.written / f"bucket {bucket}")
+    if any(written[bucket] is None for bucket in buckets):
+        raise _elsewhere(place.written)
     return counts, written
 
 
 def _check_shared(path: Path) -> None:
     if not path.exists():
-        raise DataError(
-            f"{path}: a worker wrote it, but it is not here; workers and this machine must see the"
-            " same files under the same paths: give --output a folder of a shared file system"
-        )
+        raise _elsewhere(path)
+
+
+def _elsewhere(path: Path) -> DataError:
+    return DataError(
+        f"{path}: a worker wrote it, but it is not here; workers and this machine must see the same"
+        " files under the same paths: give --output a folder of a shared file system"
+    )
 
 
 def _say(what: str) -> None:

@@ -9,7 +9,8 @@ from dicm_jax import errors
 from dicm_jax.errors import ConfigError, DicmError
 
 # Beam hands on errors of workers as text: a traceback, in which it adds the step to the message.
-_OURS = re.compile(r"dicm_jax\.errors\.(\w+): (.*?)(?: \[while running '|$)", re.MULTILINE)
+_STEP = " [while running '"
+_OURS = re.compile(rf"dicm_jax\.errors\.(\w+): (.*?)(?:{re.escape(_STEP)}|$)", re.MULTILINE)
 
 
 @contextlib.contextmanager
@@ -26,15 +27,16 @@ def one_message(runner: str) -> Iterator[None]:
     with _without_ours_in_the_log():
         try:
             yield
+        except DicmError as error:  # of a worker in this process
+            raise type(error)(str(error).partition(_STEP)[0]) from error
         except Exception as error:
             found = found_in(str(error))
             if found is not None:
                 raise found from error
-            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise ConfigError(
-                f"Apache Beam with --runner={runner} failed: {lines[-1]}; docs/beam.md says what a"
-                " runner needs, and with --debug all that it said is shown. After mending it run"
-                " the same command again: what is written is kept"
+                f"Apache Beam with --runner={runner} failed: {_gist(error)}; docs/beam.md says what"
+                " a runner needs, and with --debug all that Beam said is shown. After mending it"
+                " run the same command again: what is written is kept"
             ) from error
 
 
@@ -47,17 +49,26 @@ def found_in(text: str) -> DicmError | None:
     return None
 
 
+def _gist(error: Exception) -> str:
+    """What an error says; of a traceback, its last line."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1] if "Traceback" in str(error) else " ".join(lines)
+
+
 @contextlib.contextmanager
 def _without_ours_in_the_log() -> Iterator[None]:
-    """Keeps tracebacks of errors that are reported anyway out of Beam's log, and nothing else."""
-    beam_log = logging.getLogger("apache_beam")
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.WARNING)
-    handler.addFilter(lambda record: found_in(handler.format(record)) is None)
-    propagate, beam_log.propagate = beam_log.propagate, False
-    beam_log.addHandler(handler)
+    """Keeps tracebacks of errors that are reported anyway out of the log, and nothing else."""
+    logging.basicConfig()  # or Beam would, past this filter
+    handlers = list(logging.getLogger().handlers)
+    text_of = logging.Formatter().format
+
+    def is_not_ours(record: logging.LogRecord) -> bool:
+        return found_in(text_of(record)) is None
+
+    for handler in handlers:
+        handler.addFilter(is_not_ours)
     try:
         yield
     finally:
-        beam_log.removeHandler(handler)
-        beam_log.propagate = propagate
+        for handler in handlers:
+            handler.removeFilter(is_not_ours)

@@ -5,12 +5,15 @@ one record batch. Beam has no order: a partition sorts what it gets by job and c
 its rows in the order of the tables, as on one machine.
 """
 
+import contextlib
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.pvalue import TaggedOutput
 from apache_beam.runners.runner import PipelineState
 from apache_beam.utils.shared import Shared
 
@@ -39,7 +42,7 @@ _THIS_PROCESS = "FnApiRunner"  # DirectRunner would first look for Prism on the 
 _TO_ITEMS, _TO_USERS, _COUNTS = "to_items", "to_users", "counts"
 _GROUPS = "groups"
 _OF_ITEMS = (mapping.SHOWN, mapping.CLICKED_BY_ITEM)
-_JOINED_AT_A_TIME = 16
+_VALUES_WAITING = 1 << 20
 
 
 def options_of(flags: Sequence[str]) -> PipelineOptions:
@@ -49,13 +52,15 @@ def options_of(flags: Sequence[str]) -> PipelineOptions:
       ConfigError: Beam refuses one.
     """
     options = PipelineOptions(list(flags))
+    standard = options.view_as(StandardOptions)
+    said = io.StringIO()
     try:
-        standard = options.view_as(StandardOptions)
-        options.get_all_options()
-    except SystemExit as error:  # of the parser, which has said why
+        with contextlib.redirect_stderr(said):
+            options.get_all_options()
+    except SystemExit as error:  # of Beam's parser
         raise ConfigError(
-            f"--beam-option={' --beam-option='.join(flags)}: Beam refuses it (see above); correct"
-            " it, docs/beam.md has examples for each runner"
+            f"--beam-option={' --beam-option='.join(flags)}: Beam refuses it:"
+            f" {said.getvalue().strip().splitlines()[-1]}; docs/beam.md has examples"
         ) from error
     standard.runner = standard.runner or _THIS_PROCESS
     return options
@@ -65,16 +70,15 @@ def scan_tables(
     options: PipelineOptions, config: PrepareConfig, place: Workplace, pieces: Sequence[Fragment]
 ) -> None:
     """Runs the first pipeline: the shares of the scan, in files."""
-    pipeline = beam.Pipeline(options=options)
-    _ = (
-        pipeline
-        | "fragments" >> beam.Create(pieces)
-        | "spread" >> beam.Reshuffle()
-        | "scan" >> beam.ParDo(_Scan(config, place.shares))
-        | "join" >> beam.CombinePerKey(_Join(config))
-        | "save" >> beam.ParDo(_SaveShare(place))
-    )
-    _run(pipeline, options)
+    with _finished(options) as pipeline:
+        _ = (
+            pipeline
+            | "fragments" >> beam.Create(pieces)
+            | "spread" >> beam.Reshuffle()
+            | "scan" >> beam.ParDo(_Scan(config, place.shares))
+            | "join" >> beam.CombinePerKey(_Join(config))
+            | "save" >> beam.ParDo(_SaveShare(place))
+        )
 
 
 def make_groups(
@@ -82,38 +86,40 @@ def make_groups(
 ) -> None:
     """Runs the second pipeline: the shards, and the record of what was made."""
     plan = _PlanFile(config, place)
-    pipeline = beam.Pipeline(options=options)
-    mapped = (
-        pipeline
-        | "fragments" >> beam.Create(list(enumerate(pieces)))
-        | "spread" >> beam.Reshuffle()
-        | "map" >> beam.ParDo(_Map(plan)).with_outputs(_TO_ITEMS, _TO_USERS, main=_COUNTS)
-    )
-    with_statistics = (
-        mapped[_TO_ITEMS]
-        | "items together" >> beam.GroupByKey()
-        | "by item" >> beam.ParDo(_ByItem(plan))
-    )
-    written = (
-        (mapped[_TO_USERS], with_statistics)
-        | "for users" >> beam.Flatten()
-        | "users together" >> beam.GroupByKey()
-        | "by user" >> beam.ParDo(_ByUser(plan))
-        | "times together" >> beam.GroupByKey()
-        | "write" >> beam.ParDo(_Write(plan))
-    )
-    _ = (
-        (mapped[_COUNTS], written)
-        | "all counts" >> beam.Flatten()
-        | "sum" >> beam.CombineGlobally(_summed)
-        | "record" >> beam.ParDo(_Record(place))
-    )
-    _run(pipeline, options)
+    with _finished(options) as pipeline:
+        mapped = (
+            pipeline
+            | "fragments" >> beam.Create(list(enumerate(pieces)))
+            | "spread" >> beam.Reshuffle()
+            | "map" >> beam.ParDo(_Map(plan)).with_outputs(_TO_ITEMS, _TO_USERS, main=_COUNTS)
+        )
+        with_statistics = (
+            mapped[_TO_ITEMS]
+            | "items together" >> beam.GroupByKey()
+            | "by item" >> beam.ParDo(_ByItem(plan))
+        )
+        written = (
+            (mapped[_TO_USERS], with_statistics)
+            | "for users" >> beam.Flatten()
+            | "users together" >> beam.GroupByKey()
+            | "by user" >> beam.ParDo(_ByUser(plan))
+            | "times together" >> beam.GroupByKey()
+            | "write" >> beam.ParDo(_Write(plan))
+        )
+        _ = (
+            (mapped[_COUNTS], written)
+            | "all counts" >> beam.Flatten()
+            | "sum" >> beam.CombineGlobally(_summed)
+            | "record" >> beam.ParDo(_Record(place))
+        )
 
 
-def _run(pipeline: beam.Pipeline, options: PipelineOptions) -> None:
-    runner = options.view_as(StandardOptions).runner
-    with one_message(str(runner)):
+@contextlib.contextmanager
+def _finished(options: PipelineOptions) -> Iterator[beam.Pipeline]:
+    """A pipeline to be filled, which then runs to its end."""
+    with one_message(str(options.view_as(StandardOptions).runner)):
+        pipeline = beam.Pipeline(options=options)
+        yield pipeline
         state = pipeline.run().wait_until_finish()
         if state != PipelineState.DONE:
             raise RuntimeError(f"the pipeline ended in state {state}")
@@ -130,7 +136,7 @@ class _Scan(beam.DoFn):
 
 
 class _Join(beam.CombineFn):
-    """Joins scans, a few at a time, wherever Beam has them."""
+    """Joins scans wherever Beam has them; what waits to be joined is not much more than is."""
 
     def __init__(self, config: PrepareConfig):
         self._config = config
@@ -139,17 +145,22 @@ class _Join(beam.CombineFn):
         return []
 
     def add_input(self, accumulator: list[Scan], element: Scan) -> list[Scan]:
-        held = [*accumulator, element]
-        return held if len(held) < _JOINED_AT_A_TIME else self.compact(held)
+        accumulator.append(element)
+        first, *rest = map(_values, accumulator)
+        return self.compact(accumulator) if sum(rest) > first + _VALUES_WAITING else accumulator
 
     def merge_accumulators(self, accumulators: Iterable[list[Scan]]) -> list[Scan]:
-        return self.compact([scan for held in accumulators for scan in held])
+        return self.compact([seen for held in accumulators for seen in held])
 
     def compact(self, accumulator: list[Scan]) -> list[Scan]:
         return [joined(self._config, accumulator)]
 
     def extract_output(self, accumulator: list[Scan]) -> Scan:
         return joined(self._config, accumulator)
+
+
+def _values(seen: Scan) -> int:
+    return sum(map(len, seen.values.values()))
 
 
 class _SaveShare(beam.DoFn):
@@ -195,7 +206,7 @@ class _Map(_Planned):
             for target, parts in done.parts.items():
                 to = _TO_ITEMS if target in _OF_ITEMS else _TO_USERS
                 for sent in _sent(target, job, chunk, parts):
-                    yield beam.pvalue.TaggedOutput(to, sent)
+                    yield TaggedOutput(to, sent)
             yield [], done.counts
 
 

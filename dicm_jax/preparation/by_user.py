@@ -14,11 +14,14 @@ from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.data.statistics import DatedEvents, bucket, dated_events
 from dicm_jax.errors import DataError
 from dicm_jax.preparation.by_item import without_repeats
+from dicm_jax.preparation.mapping import WHO
 from dicm_jax.preparation.partition import Columns, Parts, dealt
 from dicm_jax.preparation.plan import Plan
 from dicm_jax.preparation.vocabularies import encoded
 
 _OF_USER, _OF_IMPRESSION = "user.", "context."
+UNORDERED = "unordered"
+"""Column of groups that counts impressions out of order."""
 
 
 def groups_of_users(
@@ -35,7 +38,8 @@ def groups_of_users(
     Raises:
       DataError: a user with two profiles.
     """
-    if shown is None or not len(shown["user"]):
+    profiles = _one_each(plan, profiles)
+    if shown is None:
         return []
     order_B = np.lexsort((shown["row"], shown["period"], shown["user"]))
     shown = {name: values[order_B] for name, values in shown.items()}
@@ -52,6 +56,7 @@ def groups_of_users(
         "user": pa.array(user_G),
         "second": pa.array(period_G * plan.config.period_s),
         "behaviors": _lists(offsets, item_P[position_H]),
+        UNORDERED: pa.array(_unordered(shown, first_G)),
     }
     for name in plan.config.users.column_of:
         columns[_OF_USER + name] = pa.array(_profile(plan, profiles, name, users)[place_G])
@@ -93,6 +98,18 @@ def in_order(groups: pa.Table) -> GroupedImpressions:
     )
 
 
+def _unordered(shown: Columns, first_G: np.ndarray) -> np.ndarray:
+    """Impressions of each group that stand in the table above an earlier one of the same user.
+
+    Args:
+      shown: impressions by user, time and row.
+      first_G: the first of each group.
+    """
+    above_B = np.zeros(len(shown["row"]), np.int64)
+    above_B[1:] = (np.diff(shown["row"]) < 0) & (np.diff(shown["user"]) == 0)
+    return np.add.reduceat(above_B, first_G)
+
+
 def _window(plan: Plan) -> int:
     """Periods that behaviors are looked for in; 0: all."""
     return -(-plan.config.history.window_s // plan.config.period_s)
@@ -126,23 +143,33 @@ def _since_behavior(
 _STATISTICS = {"history_length": _history_length, "since_behavior": _since_behavior}
 
 
+def _one_each(plan: Plan, profiles: Columns | None) -> Columns | None:
+    """Profiles by user, one for each number: where users share one, that with the least hash."""
+    if profiles is None:
+        return None
+    order = np.lexsort((profiles[WHO], profiles["user"]))
+    listed = {name: values[order] for name, values in profiles.items()}
+    again = np.diff(listed["user"]) == 0
+    twice = np.flatnonzero(again & (np.diff(listed[WHO]) == 0))
+    if len(twice):
+        raise DataError(
+            f"users.path={plan.config.users.path}: {len(twice)} rows are of users who have one"
+            f" already, first the user {_name(plan, int(listed['user'][twice[0]]))}; keep one row"
+            " for each"
+        )
+    first = np.append(True, ~again)[: len(order)]
+    return {name: values[first] for name, values in listed.items()}
+
+
 def _profile(plan: Plan, profiles: Columns | None, name: str, users: np.ndarray) -> np.ndarray:
     """A profile field of the users given; the key of the empty text for those without one."""
     nobody = encoded(pa.array([""], pa.large_string()), plan.fields[name])[0]
     key_U = np.full(len(users), nobody, np.int32)
     if profiles is None:
         return key_U
-    order = np.argsort(profiles["user"], kind="stable")
-    listed = profiles["user"][order]
-    twice = np.flatnonzero(np.diff(listed) == 0)
-    if len(twice):
-        raise DataError(
-            f"users.path={plan.config.users.path}: {len(twice)} users have two profiles, first the"
-            f" user {_name(plan, int(listed[twice[0]]))}; keep one row for each"
-        )
-    place_U = np.minimum(np.searchsorted(listed, users), len(listed) - 1)
-    has_U = listed[place_U] == users
-    key_U[has_U] = profiles[name][order][place_U[has_U]]
+    place_U = np.minimum(np.searchsorted(profiles["user"], users), len(profiles["user"]) - 1)
+    has_U = profiles["user"][place_U] == users
+    key_U[has_U] = profiles[name][place_U[has_U]]
     return key_U
 
 
@@ -152,7 +179,7 @@ def _name(plan: Plan, user: int) -> str:
 
 
 def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.Array:
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+    return pa.LargeListArray.from_arrays(pa.array(offsets.astype(np.int64)), pa.array(values))
 
 
 def _csr(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:

@@ -32,6 +32,7 @@ class ItemCatalogue:
       image_ids: the ID of each item's image, null where there is none.
       ids_NF: int32, keys of the field ``item`` and of the fields of the table.
       encodings: of these fields, in that order.
+      distinct: values of each of them.
       image_N: int32, row of each item's image in the feature table, or `NO_IMAGE`.
       table: the feature table.
     """
@@ -40,6 +41,7 @@ class ItemCatalogue:
     image_ids: pa.Array
     ids_NF: np.ndarray
     encodings: dict[str, Encoding]
+    distinct: dict[str, int]
     image_N: np.ndarray
     table: KeyedTable
 
@@ -74,11 +76,13 @@ def read_items(config: PrepareConfig) -> ItemCatalogue:
     encodings: dict[str, Encoding] = {
         ITEM: Hashed(config.ids.buckets) if ITEM in config.ids.hashed else Vocabulary(ids)
     }
-    keys = [encoded(ids, encodings[ITEM])]
+    keys, distinct = [encoded(ids, encodings[ITEM])], {ITEM: len(ids)}
     for name, column in settings.column_of.items():
         values = pc.fill_null(texts[column], "")
+        found = merged([values])
         hashes = name in config.ids.hashed
-        encodings[name] = Hashed(config.ids.buckets) if hashes else Vocabulary(merged([values]))
+        encodings[name] = Hashed(config.ids.buckets) if hashes else Vocabulary(found)
+        distinct[name] = len(found)
         keys.append(encoded(values, encodings[name]))
     table = open_keyed_table(Path(config.features), IMAGE)
     image_N = Vocabulary(table.ids.cast(pa.large_string())).keys(texts[image_column])
@@ -87,6 +91,7 @@ def read_items(config: PrepareConfig) -> ItemCatalogue:
         image_ids=texts[image_column],
         ids_NF=np.stack(keys, axis=1),
         encodings=encodings,
+        distinct=distinct,
         image_N=np.where(image_N < 0, NO_IMAGE, image_N).astype(np.int32),
         table=table,
     )

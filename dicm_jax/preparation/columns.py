@@ -105,16 +105,21 @@ def seconds(path: str, name: str, column: pa.ChunkedArray, unit: str) -> np.ndar
     if pa.types.is_timestamp(kind):
         return _scaled(array.cast(pa.int64()), 1, _PER_SECOND[kind.unit])
     if pa.types.is_integer(kind):
-        return _scaled(
-            array.cast(pa.int64()), DAY_S if unit == "day" else 1, _PER_SECOND.get(unit, 1)
-        )
+        if pa.types.is_uint64(kind):  # of which the upper half is no int64
+            array = pc.call_function("min_element_wise", [array, pa.scalar(_INT64.max, kind)])
+        times = DAY_S if unit == "day" else 1
+        return _scaled(array.cast(pa.int64()), times, _PER_SECOND.get(unit, 1))
     raise DataError(
         f"{path}: column {name!r} has type {kind}; a time is a timestamp, a date, an integer in"
         f" time_unit={unit!r} or ISO text: convert it"
     )
 
 
-NO_TIME = np.iinfo(np.int64).min
+_TIMES = [pa.timestamp(unit, zone) for unit in ("us", "ns") for zone in ("UTC", None)]
+_INT64 = np.iinfo(np.int64)
+NO_TIME = _INT64.min
+_MOST_S = 1 << 38
+"""Seconds, some 8,700 years: times further from 1970 are taken to be this far."""
 
 
 def iso_seconds(setting: str, text: str) -> int:
@@ -135,8 +140,11 @@ def iso_seconds(setting: str, text: str) -> int:
 
 
 def iso_text(second: int) -> str:
-    """A moment as people write it, UTC."""
-    moment = datetime.datetime.fromtimestamp(second, datetime.UTC)
+    """A moment as people write it, UTC; one beyond the calendar as a number."""
+    try:
+        moment = datetime.datetime.fromtimestamp(second, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{second} s since 1970"
     return moment.strftime("%Y-%m-%d" if second % DAY_S == 0 else "%Y-%m-%dT%H:%M:%S")
 
 
@@ -155,7 +163,8 @@ def labels(path: str, name: str, column: pa.ChunkedArray) -> np.ndarray:
         label = pc.fill_null(place, -2).to_numpy(zero_copy_only=False)
         label_E = np.where(label < 0, 2, label % 2).astype(np.int8)
     elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
-        value_E = pc.fill_null(array.cast(pa.float64()), 2.0).to_numpy(zero_copy_only=False)
+        values = array.cast(pa.float64(), safe=False)  # whatever is too large for it is no click
+        value_E = pc.fill_null(values, 2.0).to_numpy(zero_copy_only=False)
         label_E = np.where(np.isin(value_E, (0.0, 1.0)), value_E, 2).astype(np.int8)
     else:
         raise DataError(
@@ -181,7 +190,7 @@ def floats(path: str, name: str, column: pa.ChunkedArray) -> np.ndarray:
 
 def _from_text(path: str, name: str, array: pa.Array, unit: str) -> pa.Array:
     """Text as integers, dates or times, whichever all of it is."""
-    for kind in (pa.int64(), pa.date32(), pa.timestamp("us", "UTC"), pa.timestamp("us")):
+    for kind in (pa.int64(), pa.date32(), *_TIMES):
         try:
             return array.cast(kind)
         except pa.ArrowException:
@@ -206,6 +215,7 @@ def _is_time(text: str | None) -> bool:
 def _scaled(array: pa.Array, times: int, over: int) -> np.ndarray:
     null_E = array.is_null().to_numpy(zero_copy_only=False)
     value_E = pc.fill_null(array, 0).to_numpy(zero_copy_only=False)
-    second_E = value_E * times // over
+    most = min(_MOST_S * over // times, _INT64.max)  # larger products may have no room
+    second_E = np.clip(value_E, -most, most) * times // over
     second_E[null_E] = NO_TIME
     return second_E

@@ -10,7 +10,9 @@ files (``.csv``, ``.csv.gz``):
     users         user, any ID columns; may be left out
 
 IDs are text or integers (``7`` and ``"7"`` are the same ID). Times are timestamps, dates, integers
-in ``time_unit`` since 1970, or ISO text; without a zone they are UTC. Rows may come in any order.
+in ``time_unit`` since 1970, or ISO text; without a zone they are UTC. Rows may come in any order;
+impressions that are not in the order of time within a user are counted, no more. A user's behaviors
+on one item in one period are one behavior; impressions all count, however often they are repeated.
 """
 
 import dataclasses
@@ -21,6 +23,7 @@ from dicm_jax.config_values import setting
 from dicm_jax.errors import ConfigError
 
 STATISTICS = ("history_length", "since_behavior", "item_behaviors", "item_age")
+_TAKEN = ("user", "who", "behavior_item", "second", "period", "click", "cold", "row")
 
 
 class _IdColumns:
@@ -86,10 +89,14 @@ class BehaviorsConfig:
     """Which behaviors a group has."""
 
     window_s: int = setting(
-        14 * 86_400, "seconds before the impression that are looked at; 0 = all time", at_least=0
+        14 * 86_400,
+        "seconds before the impression that are looked at, up to whole periods; 0 = all time",
+        at_least=0,
     )
     most: int = setting(50, "newest behaviors kept per group", at_least=0)
-    min_dwell_s: float = setting(0.0, "seconds; shorter stays are no behaviors", at_least=0)
+    min_dwell_s: float = setting(
+        0.0, "seconds; shorter or unknown stays are no behaviors", at_least=0
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +104,15 @@ class IdsConfig:
     """How values become keys."""
 
     hashed: tuple[str, ...] = setting(
-        (), "ID fields whose values are hashed; 'user' hashes the users' numbers"
+        (),
+        "ID fields whose values are hashed; 'user' hashes the users' numbers: users who share one"
+        " are one user",
     )
     buckets: int = setting(2**24, "keys of a hashed field", at_least=2, below=2**31)
     most: int = setting(
-        50_000_000, "values of a vocabulary that are collected before hashing is asked for"
+        50_000_000,
+        "values of a vocabulary that are collected before hashing is asked for",
+        at_least=1,
     )
 
 
@@ -129,7 +140,9 @@ class OutputConfig:
     """How groups are stored."""
 
     block_groups: int = setting(256, "groups of a record", at_least=1)
-    shard_groups: int = setting(65_536, "impressions' groups of a shard file, about", at_least=1)
+    shard_groups: int = setting(
+        65_536, "groups of a shard file, about; log tables: impressions", at_least=1
+    )
     storage: Literal["float32", "bfloat16", "int8"] = setting(
         "int8", "format at rest of features that a reader's log brings along"
     )
@@ -219,6 +232,12 @@ def _check_tables(config: PrepareConfig) -> None:
         for table in (config.users, config.impressions, config.catalogue)
         for field in table.fields
     ]
+    for name in fields:
+        if not name or name in _TAKEN or "/" in name:
+            raise ConfigError(
+                f"ID field {name!r} cannot be called so: {', '.join(_TAKEN)} have another meaning"
+                " here, and a name is part of a file's; write NAME=COLUMN with another name"
+            )
     fields += [*config.statistics, "item"]
     for name in fields:
         if fields.count(name) > 1:

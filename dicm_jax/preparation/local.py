@@ -27,15 +27,14 @@ from dicm_jax.preparation.by_item import with_item_statistics
 from dicm_jax.preparation.by_user import groups_of_users
 from dicm_jax.preparation.catalogue import read_items
 from dicm_jax.preparation.config import PrepareConfig
-from dicm_jax.preparation.output import Written, finished, write_bucket
+from dicm_jax.preparation.output import Written, finished, write_bucket, written_bucket
 from dicm_jax.preparation.partition import Parts, columns_of, joined
 from dicm_jax.preparation.plan import Plan, make_plan
-from dicm_jax.preparation.scan import Scan, scan
-from dicm_jax.preparation.scan import joined as joined_scans
+from dicm_jax.preparation.scan import Scan, Seen, scan
 from dicm_jax.preparation.sources import fragments
 from dicm_jax.preparation.spill import Spill
 from dicm_jax.preparation.tables import Fragment
-from dicm_jax.preparation.unfinished import WORK, begun, publish, to_disk
+from dicm_jax.preparation.unfinished import WORK, alone, begun, publish, to_disk
 
 T = TypeVar("T")
 GROUPS = "groups"
@@ -59,14 +58,15 @@ def prepare(config: PrepareConfig, folder: Path) -> Prepared:
     with to_disk(folder):
         pieces = fragments(config)
         unfinished, now = begun(config, folder)
-        stages = _Stages(unfinished / WORK, config.runner.workers or os.cpu_count() or 1)
-        items = read_items(config)
-        seen = joined_scans(config, stages.scans(config, pieces))
-        plan = make_plan(config, seen, items, now)
-        counts = _run(plan, stages, pieces)
-        written = stages.each("write", range(plan.buckets), _writing(plan, stages))
-        prepared = finished(plan, items, seen, written, counts, unfinished)
-        publish(unfinished, folder)
+        with alone(unfinished):
+            stages = _Stages(unfinished / WORK, config.runner.workers or os.cpu_count() or 1)
+            items = read_items(config)
+            seen = stages.scan(config, pieces)
+            plan = make_plan(config, seen, items, now)
+            counts = _run(plan, stages, pieces)
+            written = stages.each("write", range(plan.buckets), _writing(plan, stages))
+            prepared = finished(plan, items, seen, written, counts, unfinished)
+            publish(unfinished, folder)
     return prepared
 
 
@@ -103,6 +103,9 @@ def _writing(plan: Plan, stages: "_Stages") -> Callable[[int], Written | None]:
     spill = stages.spill("by_user")
 
     def write(bucket: int) -> Written | None:
+        known = written_bucket(bucket, stages.folder("write"))
+        if known is not None:
+            return known
         groups = joined(spill.read(GROUPS, bucket, plan.buckets))
         return write_bucket(plan, bucket, groups, stages.folder("write"))
 
@@ -142,9 +145,11 @@ class _Stages:
                 sums[name] = sums.get(name, 0) + count
         return sums
 
-    def scans(self, config: PrepareConfig, pieces: Sequence[Fragment]) -> list[Scan]:
-        """What is in each fragment; quick enough to look again after a stop."""
-        return self.each("scan", pieces, lambda piece: scan(config, piece))
+    def scan(self, config: PrepareConfig, pieces: Sequence[Fragment]) -> Scan:
+        """What is in all fragments; quick enough to look again after a stop."""
+        seen = Seen(config)
+        self.each("scan", pieces, lambda piece: seen.add(scan(config, piece)))
+        return seen.all()
 
     def each(self, stage: str, jobs: Sequence[Any], work: Callable[[Any], T]) -> list[T]:
         """The results of jobs, in order, with a progress bar; the first error ends them all."""

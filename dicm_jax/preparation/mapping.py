@@ -15,10 +15,13 @@ from dicm_jax.preparation.columns import NO_TIME, Kept, as_text, iso_text
 from dicm_jax.preparation.partition import Parts, parted
 from dicm_jax.preparation.plan import Plan
 from dicm_jax.preparation.tables import Fragment, chunks
-from dicm_jax.preparation.vocabularies import encoded
+from dicm_jax.preparation.vocabularies import encoded, hashed
 
 SHOWN, CLICKED_BY_ITEM, CLICKED_BY_USER, PROFILES = "shown", "by_item", "by_user", "profiles"
 """Where rows go: impressions by item, behaviors by item, behaviors by user, profiles by user."""
+
+WHO = "who"
+"""Of profiles: a hash of the user's ID, beside the number, which may be a shorter hash."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +98,7 @@ def _impressions(plan: Plan, fragment: Fragment, chunk: pa.Table, first_row: int
     if plan.config.behaviors.path is None:
         clicked = np.flatnonzero(shown["click"])
         parts |= _clicked({name: shown[name][clicked] for name in ("user", "item", "second")}, plan)
-    earlier = int((np.diff(shown["second"]) < 0).sum())
-    return Mapped(parts, kept.counts | {"impressions_before_the_row_above": earlier})
+    return Mapped(parts, kept.counts)
 
 
 def _behaviors(plan: Plan, fragment: Fragment, chunk: pa.Table, first_row: int) -> Mapped:
@@ -123,6 +125,7 @@ def _profiles(plan: Plan, fragment: Fragment, chunk: pa.Table, first_row: int) -
     strangers = int((user_E[kept.row_E] < 0).sum())
     kept.row_E = kept.row_E[user_E[kept.row_E] >= 0]
     rows = {"user": user_E[kept.row_E]}
+    rows[WHO] = hashed(users)[kept.row_E]  # users whose numbers are hashes may share one
     for name, column in settings.column_of.items():
         texts = as_text(fragment.path, column, chunk[column])
         rows[name] = encoded(texts, plan.fields[name])[kept.row_E]

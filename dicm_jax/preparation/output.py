@@ -26,7 +26,7 @@ from dicm_jax.data.prepared.shards import (
 )
 from dicm_jax.data.schema import NO_IMAGE, Items
 from dicm_jax.errors import DataError
-from dicm_jax.preparation.by_user import in_order
+from dicm_jax.preparation.by_user import UNORDERED, in_order
 from dicm_jax.preparation.catalogue import ItemCatalogue
 from dicm_jax.preparation.plan import SPLITS, Plan, collisions, id_fields
 from dicm_jax.preparation.scan import Scan
@@ -45,12 +45,14 @@ class Written:
       path: of the shard, before it gets its name in the set.
       shard: what it holds.
       sizes_G: impressions of each group.
+      unordered: impressions that stand in their table above an earlier one of the same user.
     """
 
     bucket: int
     path: Path
     shard: Shard
     sizes_G: np.ndarray
+    unordered: int
 
 
 def write_bucket(plan: Plan, bucket: int, groups: pa.Table | None, folder: Path) -> Written | None:
@@ -72,9 +74,11 @@ def write_bucket(plan: Plan, bucket: int, groups: pa.Table | None, folder: Path)
     ordered = in_order(groups)
     shard = write_shard(path, ordered, plan.config.output.block_groups)
     np.save(sizes, group_sizes(ordered))
-    body = {"format": _FORMAT, "version": _VERSION, "shard": dataclasses.asdict(shard)}
-    sealed_json.save(record, body)
-    return Written(bucket, path, shard, group_sizes(ordered))
+    sealed_json.sync(sizes)
+    unordered = int(groups[UNORDERED].to_numpy().sum())
+    body = {"format": _FORMAT, "version": _VERSION, "unordered": unordered}
+    sealed_json.save(record, body | {"shard": dataclasses.asdict(shard)})
+    return Written(bucket, path, shard, group_sizes(ordered), unordered)
 
 
 def written_bucket(bucket: int, folder: Path) -> Written | None:
@@ -83,7 +87,8 @@ def written_bucket(bucket: int, folder: Path) -> Written | None:
     if not record.exists():
         return None
     body = sealed_json.load(record, format=_FORMAT, version=_VERSION, what="a written shard")
-    return Written(bucket, path, Shard(**body["shard"]), np.load(sizes))
+    shard = Shard(**body["shard"])
+    return Written(bucket, path, shard, np.load(sizes), body["unordered"])
 
 
 def _files_of(bucket: int, folder: Path) -> tuple[Path, Path, Path]:
@@ -114,6 +119,7 @@ def finished(
       DataError: no group for train or for the test.
     """
     there = [made for made in written if made is not None]
+    counts = counts | {"impressions_out_of_order": sum(made.unordered for made in there)}
     splits = {}
     for split in SPLITS:
         mine = [made for made in there if plan.split_of(made.bucket) == split]
@@ -122,11 +128,11 @@ def finished(
             splits[split] = Split([made.shard for made in mine], sizes_G)
         for number, made in enumerate(mine):
             _place(made.path, folder / DATASET_FOLDER / shard_name(split, number, len(mine)))
-    for split in ("train", "test"):
-        if split not in splits:
+    for split in SPLITS:
+        if split not in splits and plan.buckets_of(split):
             raise DataError(
-                f"no group is left for the {split} split; counted: {counts}: look at"
-                " split.test_from and at what the policies dropped"
+                f"no group is left for the {split} split; counted: {counts}: look at the cuts in"
+                " split and at what the policies dropped"
             )
     fields, sizes = id_fields(plan, items)
     with_values = plan.fields | items.encodings | {"user": plan.users}
@@ -164,7 +170,7 @@ def _notes(
     notes: dict[str, float] = {f"{table}_rows": float(rows) for table, rows in seen.rows.items()}
     notes |= {name: float(count) for name, count in sorted(counts.items())}
     notes["items_without_image"] = float((items.image_N == NO_IMAGE).sum())
-    notes |= collisions(plan, seen)
+    notes |= collisions(plan, items, seen)
     for name, split in splits.items():
         for what in ("groups", "impressions", "behaviors", "clicks", "cold"):
             notes[f"{name}_{what}"] = float(sum(getattr(s, what) for s in split.shards))

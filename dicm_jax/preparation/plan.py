@@ -28,6 +28,7 @@ USER_STATISTICS = ("history_length", "since_behavior")
 ITEM_STATISTICS = ("item_behaviors", "item_age")
 SPLITS = ("train", "validation", "test")
 _EMPTY = pa.array([""], pa.large_string())
+_NOTHING = pa.array([], pa.large_string())
 MOST_USERS = 2**31 - 1
 """Users are numbered by a hash below this, where they are hashed."""
 
@@ -128,12 +129,14 @@ def id_fields(plan: Plan, items: ItemCatalogue) -> tuple[tuple[IdField, ...], di
     return fields, sizes | {name: found.size for name, found in items.encodings.items()}
 
 
-def collisions(plan: Plan, seen: Scan) -> dict[str, float]:
+def collisions(plan: Plan, items: ItemCatalogue, seen: Scan) -> dict[str, float]:
     """For each hashed field, its values and the share of them that a uniform hash lets collide."""
+    encodings = plan.fields | items.encodings | {USER: plan.users}
+    distinct = {field: seen.distinct(field) for field in seen.sketches} | items.distinct
     notes = {}
-    for field in sorted(seen.sketches):
-        keys = plan.users.size if field == USER else plan.fields[field].size
-        values = seen.distinct(field)
+    for field in sorted(plan.config.ids.hashed):
+        keys = encodings[field].size
+        values = distinct.get(field, 0)  # none where its table has no row
         notes[f"{field}_values"] = float(values)
         notes[f"{field}_keys"] = float(keys)
         notes[f"{field}_expected_collision_share"] = expected_collisions(values, keys)
@@ -143,7 +146,7 @@ def collisions(plan: Plan, seen: Scan) -> dict[str, float]:
 def _encoding(config: PrepareConfig, seen: Scan, field: str, buckets: int) -> Encoding:
     if field in config.ids.hashed:
         return Hashed(buckets)
-    values = seen.values[field]
+    values = seen.values.get(field, _NOTHING)
     if field == USER:
         return Vocabulary(values)
     # A value may be missing, and a user may have no profile: the empty text stands for both.
@@ -172,8 +175,10 @@ def _cuts(config: PrepareConfig, seen: Scan) -> tuple[int, int]:
         raise DataError(f"impressions.path={config.impressions.path}: no impression in it")
     first, last = min(seen.slots) * SLOT_S, (max(seen.slots) + 1) * SLOT_S
     if not first < validation or not test < last:
+        early = config.split.validation_from is not None and not first < validation
+        name, cut = ("validation_from", validation) if early else ("test_from", test)
         raise DataError(
-            f"split.test_from={config.split.test_from} leaves a split empty: impressions run from"
+            f"split.{name}={iso_text(cut)} leaves a split empty: impressions run from"
             f" {iso_text(first)} to {iso_text(last)}; cut between these"
         )
     return validation, test
@@ -184,10 +189,13 @@ def _edges(config: PrepareConfig, seen: Scan, cuts: tuple[int, int]) -> np.ndarr
     edges, held = set(cuts), 0
     per_shard = config.output.shard_groups
     step_s = int(np.lcm(SLOT_S, config.period_s))
+    steps: dict[int, int] = {}
     for slot, count in seen.slots.items():
-        second = slot * SLOT_S
-        if held >= per_shard and second % step_s == 0:
-            edges.add(second)
+        step = slot * SLOT_S // step_s
+        steps[step] = steps.get(step, 0) + count
+    for step, count in steps.items():
+        if held >= per_shard:
+            edges.add(step * step_s)
             held = 0
         held += count
     return np.array(sorted(edges), np.int64)

@@ -5,14 +5,16 @@ Shape legend
 """
 
 import dataclasses
+import threading
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from dicm_jax.errors import DataError
-from dicm_jax.preparation.columns import NO_TIME, as_text, seconds
+from dicm_jax.preparation.columns import NO_TIME, as_text, missing, seconds
 from dicm_jax.preparation.config import PrepareConfig
+from dicm_jax.preparation.sources import TABLES
 from dicm_jax.preparation.tables import Fragment, chunks
 from dicm_jax.preparation.vocabularies import hashed, merged
 
@@ -20,6 +22,8 @@ USER = "user"
 SLOT_S = 3600
 """Impressions are counted by the hour, to cut them into shards of like size."""
 _SKETCH = 4096
+_LEAST_JOINED = 1 << 22
+"""Values of several scans that are held before they are joined."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,30 +55,51 @@ def scan(config: PrepareConfig, fragment: Fragment) -> Scan:
     """Looks through one fragment.
 
     Raises:
-      DataError: a file that cannot be read, or a column of a wrong type.
+      DataError: a file that cannot be read, a column of a wrong type, or as `joined`.
     """
     columns = _columns(config, fragment.table)
     time = config.impressions.time
     wanted = [*columns.values(), *([time] if fragment.table == "impressions" else [])]
-    values: dict[str, list[pa.Array]] = {field: [] for field in columns}
-    rows, slots = 0, {}
+    seen = Seen(config)
+    seen.add(Scan({fragment.table: 0}, {}, {}, {}))
     for chunk in chunks(fragment, wanted, config.runner.chunk_rows):
-        rows += chunk.num_rows
-        for field, column in columns.items():
-            values[field].append(as_text(fragment.path, column, chunk[column]).unique())
-        if fragment.table == "impressions":
-            _count(slots, seconds(fragment.path, time, chunk[time], config.time_unit))
-    texts = {field: merged(parts).drop_null() for field, parts in values.items() if parts}
-    return Scan(
-        rows={fragment.table: rows},
-        values={field: found for field, found in texts.items() if field not in config.ids.hashed},
-        sketches={
-            field: _smallest(hashed(found))
-            for field, found in texts.items()
-            if field in config.ids.hashed
-        },
-        slots=slots,
-    )
+        seen.add(_of_chunk(config, fragment, columns, chunk))
+    return seen.all()
+
+
+class Seen:
+    """Scans put together as they come: what is held grows with distinct values, not with rows.
+
+    Args:
+      config: of the preparation.
+    """
+
+    def __init__(self, config: PrepareConfig):
+        self._config = config
+        self._scans: list[Scan] = []
+        self._held = self._joined_at = 0
+        self._alone = threading.Lock()
+
+    def add(self, scan: Scan) -> None:
+        """Takes one more; called from several threads.
+
+        Raises:
+          DataError: as `joined`.
+        """
+        with self._alone:
+            self._scans.append(scan)
+            self._held += _size(scan)
+            if self._held > 2 * self._joined_at + _LEAST_JOINED:
+                self._scans = [joined(self._config, self._scans)]
+                self._held = self._joined_at = _size(self._scans[0])
+
+    def all(self) -> Scan:
+        """All that were added, as one.
+
+        Raises:
+          DataError: as `joined`.
+        """
+        return joined(self._config, self._scans)
 
 
 def joined(config: PrepareConfig, scans: Sequence[Scan]) -> Scan:
@@ -97,13 +122,38 @@ def joined(config: PrepareConfig, scans: Sequence[Scan]) -> Scan:
         field: _smallest(np.concatenate(parts))
         for field, parts in _by_field(scan.sketches for scan in scans).items()
     }
-    rows, slots = {}, {}
+    rows = {
+        table: sum(scan.rows[table] for scan in scans if table in scan.rows)
+        for table in TABLES
+        if any(table in scan.rows for scan in scans)
+    }
+    slots: dict[int, int] = {}
     for one in scans:
-        for table, count in one.rows.items():
-            rows[table] = rows.get(table, 0) + count
         for slot, count in one.slots.items():
             slots[slot] = slots.get(slot, 0) + count
     return Scan(rows, values, sketches, dict(sorted(slots.items())))
+
+
+def _of_chunk(
+    config: PrepareConfig, fragment: Fragment, columns: Mapping[str, str], chunk: pa.Table
+) -> Scan:
+    values, sketches, slots = {}, {}, {}
+    for field, column in columns.items():
+        texts = as_text(fragment.path, column, chunk[column])
+        texts = merged([texts.filter(pa.array(~missing(texts)))])
+        if field in config.ids.hashed:
+            sketches[field] = _smallest(hashed(texts))
+        else:
+            values[field] = texts
+    if fragment.table == "impressions":
+        time = config.impressions.time
+        slots = _slots(seconds(fragment.path, time, chunk[time], config.time_unit))
+    return Scan({fragment.table: chunk.num_rows}, values, sketches, slots)
+
+
+def _size(scan: Scan) -> int:
+    """Entries that a scan holds in memory."""
+    return len(scan.slots) + sum(map(len, scan.values.values()))
 
 
 def _columns(config: PrepareConfig, table: str) -> dict[str, str]:
@@ -115,10 +165,9 @@ def _columns(config: PrepareConfig, table: str) -> dict[str, str]:
     return {USER: config.impressions.user} | config.impressions.column_of
 
 
-def _count(slots: dict[int, int], second_E: np.ndarray) -> None:
+def _slots(second_E: np.ndarray) -> dict[int, int]:
     slot_U, count_U = np.unique(second_E[second_E != NO_TIME] // SLOT_S, return_counts=True)
-    for slot, count in zip(slot_U.tolist(), count_U.tolist(), strict=True):
-        slots[slot] = slots.get(slot, 0) + count
+    return dict(zip(slot_U.tolist(), count_U.tolist(), strict=True))
 
 
 def _smallest(hash_U: np.ndarray) -> np.ndarray:

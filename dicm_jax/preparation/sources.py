@@ -1,6 +1,7 @@
 """The tables of a preparation: their fragments, their files, and what identifies them."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from dicm_jax.preparation.config import PrepareConfig
@@ -35,7 +36,7 @@ def source_files(config: PrepareConfig) -> dict[str, int]:
 
 
 def fingerprint_of(config: PrepareConfig) -> dict[str, Any]:
-    """What must not change before a preparation goes on: settings and files, by name."""
+    """What must not change before a preparation goes on: settings; length and age of files."""
     flat: dict[str, Any] = {}
     for name, value in settings_of(config).items():
         if isinstance(value, dict):
@@ -44,14 +45,16 @@ def fingerprint_of(config: PrepareConfig) -> dict[str, Any]:
             flat[name] = value
     flat["runner.chunk_rows"] = config.runner.chunk_rows
     flat["runner.partition_rows"] = config.runner.partition_rows
-    return flat | source_files(config)
+    files = source_files(config)
+    return flat | {file: [files[file], Path(file).stat().st_mtime_ns] for file in files}
 
 
 def settings_of(config: PrepareConfig) -> dict[str, Any]:
     """The settings that shaped a set, as JSON has them."""
     settings = dataclasses.asdict(config)
     settings.pop("runner")
-    settings.pop("data")
+    if config.source == "tables":
+        settings.pop("data")
     return {
         name: {key: _plain(inner) for key, inner in value.items()}
         if isinstance(value, dict)

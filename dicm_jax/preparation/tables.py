@@ -191,12 +191,14 @@ def _csv_batches(path: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
 
 
 def _whole(batches: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.RecordBatch]:
-    """Small batches joined until they have `rows` rows or nearly."""
+    """Batches cut and joined, so that all have `rows` rows but the last."""
     held: list[pa.RecordBatch] = []
+    room = rows
     for batch in batches:
-        if held and sum(part.num_rows for part in held) + batch.num_rows > rows:
-            yield pa.concat_batches(held)
-            held = []
+        while batch.num_rows >= room:
+            yield pa.concat_batches([*held, batch.slice(0, room)])
+            held, batch, room = [], batch.slice(room), rows
         held.append(batch)
-    if held:
+        room -= batch.num_rows
+    if room < rows:
         yield pa.concat_batches(held)

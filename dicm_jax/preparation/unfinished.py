@@ -5,6 +5,7 @@ says which preparation it is, so that only the same one goes on with what is the
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from dicm_jax import sealed_json
-from dicm_jax.data.prepared.assembly import unfinished_folder
+from dicm_jax.data.prepared.manifest import unfinished_folder
 from dicm_jax.errors import DataError
 from dicm_jax.preparation.columns import iso_seconds
 from dicm_jax.preparation.config import PrepareConfig
@@ -65,13 +66,34 @@ def begun(config: PrepareConfig, folder: Path) -> tuple[Path, int]:
     return unfinished, second
 
 
+@contextlib.contextmanager
+def alone(unfinished: Path) -> Iterator[None]:
+    """Keeps other processes from making the same set at the same time.
+
+    Raises:
+      DataError: another one is.
+    """
+    with (unfinished / WORK / _STARTED).open("rb") as record:
+        try:
+            fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(
+                f"{unfinished}: another process is making this set; let it end, or end it and run"
+                " the same command again"
+            ) from None
+        yield
+
+
 def publish(unfinished: Path, folder: Path) -> None:
-    """Gives a set that is whole its name, without the work that led to it."""
-    shutil.rmtree(unfinished / WORK)
+    """Gives a set that is whole its name, then removes the work that led to it.
+
+    In this order: half the work without the set would look like work to go on with.
+    """
     if folder.exists():
         folder.rmdir()
     os.replace(unfinished, folder)
     sealed_json.sync(folder.parent)
+    shutil.rmtree(folder / WORK)
 
 
 @contextlib.contextmanager

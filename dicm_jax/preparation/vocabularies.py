@@ -5,6 +5,7 @@ Shape legend
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,10 +18,10 @@ _MIX = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-    """Keys are the places of sorted values; a value that is not there has key -1.
+    """Keys are the places of values; a value that is not there has key -1.
 
     Attributes:
-      values: text, each once, in order.
+      values: text, each once.
     """
 
     values: pa.Array
@@ -30,8 +31,39 @@ class Vocabulary:
         return len(self.values)
 
     def keys(self, values_U: pa.Array) -> np.ndarray:
-        """Key of each text, int32 ``[U]``."""
-        found = pc.call_function("index_in", [values_U], pc.SetLookupOptions(value_set=self.values))
+        """Key of each text, int32 ``[U]``; -1 where it is null."""
+        if not self.size:
+            return np.full(len(values_U), -1, np.int32)
+        values_U = values_U.cast(pa.large_string())
+        sorted_K, key_K = self._by_hash
+        hash_U = hashed(values_U)
+        order_U = np.argsort(hash_U)  # neighbors are found several times faster
+        place_U = np.empty(len(hash_U), np.int64)
+        place_U[order_U] = np.searchsorted(sorted_K, hash_U[order_U])
+        place_U = np.minimum(place_U, self.size - 1)
+        alike_U = sorted_K[place_U] == hash_U
+        key_U = np.where(alike_U, key_K[place_U], np.int32(-1))
+        doubtful = np.flatnonzero(alike_U & ~self._is(key_U, values_U))
+        if len(doubtful):  # nulls, and texts that share a hash
+            key_U[doubtful] = self._searched(values_U.take(pa.array(doubtful)))
+        return key_U
+
+    @functools.cached_property
+    def _by_hash(self) -> tuple[np.ndarray, np.ndarray]:
+        """Hashes of all values, sorted, and their keys: found once, not for every chunk."""
+        hash_K = hashed(self.values)
+        key_K = np.argsort(hash_K)
+        return hash_K[key_K], key_K.astype(np.int32)
+
+    def _is(self, key_U: np.ndarray, values_U: pa.Array) -> np.ndarray:
+        """Whether keys, of which some are -1, are those of the texts."""
+        known = self.values.take(pa.array(np.maximum(key_U, 0)))
+        same_U = pc.call_function("equal", [known.cast(pa.large_string()), values_U])
+        return pc.fill_null(same_U, False).to_numpy(zero_copy_only=False)
+
+    def _searched(self, values_U: pa.Array) -> np.ndarray:
+        options = pc.SetLookupOptions(value_set=self.values.cast(pa.large_string()))
+        found = pc.call_function("index_in", [values_U], options)
         return pc.fill_null(found, -1).to_numpy(zero_copy_only=False).astype(np.int32)
 
 

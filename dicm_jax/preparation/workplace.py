@@ -29,7 +29,7 @@ class Workplace:
 
     set_folder: Path
     work: Path
-    shares: int = 64
+    shares: int
 
     @property
     def plan(self) -> Path:
