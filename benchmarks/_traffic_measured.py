@@ -180,7 +180,7 @@ def _sizes(job: assemble.Job, report: StepReport) -> Sizes:
         images=_total(listed, listed),
         ids=ids,
         samples=job.log.train.n_impressions,
-        table_images=len(job.log.features.rows_VD),
+        table_images=job.log.features.count,
         content_width=job.config.data.world.content_width,
         embedding_width=job.config.model.embedding_width,
     )

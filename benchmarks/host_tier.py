@@ -31,6 +31,7 @@ from benchmarks._memory_limit import MemoryLimit, ending, memory_limit
 from benchmarks._rounds import Pace, medians, ratio, take_turns
 from dicm_jax.ams import feature_table
 from dicm_jax.config_file import load_config
+from dicm_jax.data.schema import in_memory
 from dicm_jax.features import table_writing
 
 DESCRIPTION = "Training with tables on the host, and under a limit of memory, against the device."
@@ -128,7 +129,7 @@ class Bench:
         """Writes the rows and the tables of the runs; the bytes of one table."""
         write_rows(self.rows, self.size)
         storage = load_config(self.args.config, self.args.overrides).features.storage
-        features = read_log(self.rows, self.size).features
+        features = in_memory(read_log(self.rows, self.size).features)
         rows_VD, scale_V = features.rows_VD, features.scale_V
         assert scale_V is not None
         stats = feature_table.statistics(rows_VD[:_STATISTICS_OF], scale_V[:_STATISTICS_OF])

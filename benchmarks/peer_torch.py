@@ -31,7 +31,7 @@ from benchmarks._rounds import Pace, PerSecond, Program, medians, ratio, take_tu
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.ams.layout import RowLayout
 from dicm_jax.config import Config, DataConfig, FeaturesConfig, ModelConfig, TrainConfig
-from dicm_jax.data.batches import BatchSource
+from dicm_jax.data.batches import Source
 from dicm_jax.data.hm import reader as hm
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.errors import DicmError
@@ -106,7 +106,7 @@ def _torch_model(ours: Ours) -> "TorchDICM":
 
     net = ours.spec.net
     ids = RowLayout(ours.source.stack.n_keys)
-    images = RowLayout(len(ours.source.log.features.rows_VD))
+    images = RowLayout(ours.source.log.features.count)
     model = peer.TorchDICM(
         peer.torch.from_numpy(_by_key(ours.tables[IMAGE].stored_VD, images)),
         ids.n_keys,
@@ -181,7 +181,7 @@ def _agreement(plain_loss: float, ours: Contender, grouped: Contender) -> dict[s
     return found
 
 
-def _grouped(source: BatchSource) -> "Iterator[TorchBatch]":
+def _grouped(source: Source) -> "Iterator[TorchBatch]":
     from benchmarks._peer_torch_model import grouped_batch
 
     return (grouped_batch(source[n]) for n in range(len(source)))

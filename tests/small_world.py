@@ -35,6 +35,7 @@ from dicm_jax.data.schema import (
     GroupedImpressions,
     IdField,
     Items,
+    in_memory,
 )
 from dicm_jax.nn.spec import NetSpec
 from dicm_jax.training.assemble import first_errors, lay_out_state
@@ -332,10 +333,7 @@ def layouts_for(source: BatchSource, spec: ModelSpec) -> Layouts:
     contents = source.log.contents
     return Layouts(
         RowLayout(source.stack.n_keys),
-        {
-            name: RowLayout(len(contents[table].features.rows_VD))
-            for name, table in spec.tables.items()
-        },
+        {name: RowLayout(contents[table].features.count) for name, table in spec.tables.items()},
     )
 
 
@@ -349,7 +347,9 @@ def tables_for(
     roles: Roles,
 ) -> tuple[dict[str, FeatureTable], HostRows | None]:
     """The feature tables, on the devices or on the host."""
-    rows_of = {name: click_log.contents[name].features.rows_VD for name in click_log.contents}
+    rows_of = {
+        name: in_memory(click_log.contents[name].features).rows_VD for name in click_log.contents
+    }
     in_batch = settings.strategy == "ps_worker"
     if not (on_host or in_batch):
         tables = {

@@ -101,6 +101,20 @@ class StoredFeatures:
     width: int
 
 
+def in_memory(features: Features | StoredFeatures) -> Features:
+    """The features of a log that holds them itself.
+
+    Raises:
+      DataError: they lie in files.
+    """
+    if isinstance(features, StoredFeatures):
+        raise DataError(
+            f"feature rows in memory were asked for; they lie in {features.folder}: read them there"
+            " with dicm_jax.features.table_files.open_table"
+        )
+    return features
+
+
 @dataclasses.dataclass(frozen=True)
 class Content:
     """One kind of frozen content of the items: their images, their texts.

@@ -10,7 +10,7 @@ import pytest
 
 from dicm_jax.data.fuxictr import reader as fuxictr
 from dicm_jax.data.fuxictr.config import FuxiCTRConfig
-from dicm_jax.data.schema import NO_IMAGE, ClickLog
+from dicm_jax.data.schema import NO_IMAGE, ClickLog, in_memory
 from dicm_jax.data.validate import validate
 from tests.data import fuxictr_set
 
@@ -28,7 +28,9 @@ def _equal(one, other, *but):
 def _image(log: ClickLog, items: np.ndarray) -> list[bytes | None]:
     """The content row of each item, which tells the items of the tests apart."""
     keys = log.items.image_N[items]
-    return [None if key == NO_IMAGE else log.features.rows_VD[key].tobytes() for key in keys]
+    return [
+        None if key == NO_IMAGE else in_memory(log.features).rows_VD[key].tobytes() for key in keys
+    ]
 
 
 def _row(number: int) -> bytes | None:
@@ -284,7 +286,9 @@ def test_content_keyed_by_the_keys_of_an_encoded_set(tmp_path):
     np.save(tmp_path / "photos.npy", rows)
     for file in ("photos.npz", "photos.parquet", "photos.npy"):
         log = fuxictr.load(str(tmp_path), config=FuxiCTRConfig(content=file))
-        np.testing.assert_array_equal(log.features.rows_VD[log.items.image_N], rows, file)
+        np.testing.assert_array_equal(
+            in_memory(log.features).rows_VD[log.items.image_N], rows, file
+        )
 
 
 def test_valid_is_used_only_where_it_is_named(tmp_path):

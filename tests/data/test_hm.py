@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dicm_jax.data.hm import reader as hm
-from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions
+from dicm_jax.data.schema import NO_IMAGE, ClickLog, GroupedImpressions, in_memory
 from dicm_jax.data.statistics import BUCKET_EDGES
 from dicm_jax.data.validate import validate
 from tests.data import hm_set
@@ -223,9 +223,10 @@ def test_cold_is_never_sold_before_the_cut(folder):
 
 
 def _features_of_items(log: ClickLog) -> np.ndarray:
-    scaled_VD = log.features.rows_VD
-    if log.features.scale_V is not None:
-        scaled_VD = scaled_VD * log.features.scale_V[:, None]
+    features = in_memory(log.features)
+    scaled_VD = features.rows_VD
+    if features.scale_V is not None:
+        scaled_VD = scaled_VD * features.scale_V[:, None]
     return scaled_VD[log.items.image_N]
 
 
@@ -240,8 +241,8 @@ def test_npy_rows_stand_in_the_order_of_articles(folder):
     features_ND = hm_set.write_features(folder)
     np.save(folder / "features.npy", features_ND)
     log = hm.load(str(folder), cut=hm_set.CUT, feature_file="features.npy")
-    assert log.features.scale_V is None
-    assert log.features.rows_VD.dtype == np.float32
+    assert in_memory(log.features).scale_V is None
+    assert in_memory(log.features).rows_VD.dtype == np.float32
     np.testing.assert_array_equal(_features_of_items(log), features_ND.astype(np.float32))
     validate(log)
 
@@ -305,7 +306,7 @@ def test_real_log_has_the_counts_of_the_protocol(real_log):
     assert len(np.unique(real_log.test.user_G)) == 628
     assert real_log.notes["cold_share_of_test_clicks"] == pytest.approx(0.69, abs=0.005)
     assert real_log.notes["items_without_image"] == 0
-    assert real_log.features.rows_VD.shape == (17_033, 4096)
+    assert in_memory(real_log.features).rows_VD.shape == (17_033, 4096)
     assert np.diff(real_log.test.behavior_offsets).max() == 50
 
 

@@ -10,7 +10,7 @@ import pytest
 from dicm_jax.data.movielens import reader as movielens
 from dicm_jax.data.movielens.config import MovieLensConfig
 from dicm_jax.data.movielens.files import ML_1M, ML_100K, format_of, poster_files, read_movies
-from dicm_jax.data.schema import NO_IMAGE, ClickLog
+from dicm_jax.data.schema import NO_IMAGE, ClickLog, in_memory
 from dicm_jax.data.statistics import BUCKET_EDGES
 from dicm_jax.data.validate import validate
 from tests.data import movielens_set
@@ -210,7 +210,7 @@ def test_movies_get_their_own_posters_whatever_their_order(tmp_path):
     log = movielens.load(str(tmp_path))
     has = log.items.image_N != NO_IMAGE
     assert set(np.flatnonzero(has)) == set(order)
-    rows = log.features.rows_VD[log.items.image_N[has]]
+    rows = in_memory(log.features).rows_VD[log.items.image_N[has]]
     np.testing.assert_array_equal(rows, movielens_set.poster_rows()[has])
 
 
@@ -219,7 +219,7 @@ def test_integer_posters_keep_their_scale(tmp_path):
     rows = np.full((movielens_set.MOVIES - 1, 3), 7, np.uint8)
     scale = np.linspace(0.1, 0.2, len(rows)).astype(np.float32)
     movielens_set.write_posters(tmp_path, rows=rows, scale=scale)
-    features = movielens.load(str(tmp_path)).features
+    features = in_memory(movielens.load(str(tmp_path)).features)
     np.testing.assert_array_equal(features.scale_V, scale)
     np.testing.assert_array_equal(features.rows_VD, rows)
 

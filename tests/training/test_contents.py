@@ -7,7 +7,7 @@ import pytest
 
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.config import ExchangeConfig
-from dicm_jax.data.schema import ClickLog, Content
+from dicm_jax.data.schema import ClickLog, Content, in_memory
 from tests import small_world
 from tests.outcomes import assert_same, outcome
 from tests.small_world import TEXT
@@ -50,9 +50,11 @@ def permuted(log: ClickLog, content: str) -> ClickLog:
     order = np.random.default_rng(3).permutation
     texts = log.contents[TEXT]
     if content == TEXT:
-        features = dataclasses.replace(texts.features, rows_VD=order(texts.features.rows_VD))
+        features = dataclasses.replace(
+            texts.features, rows_VD=order(in_memory(texts.features).rows_VD)
+        )
         return dataclasses.replace(log, more_content={TEXT: Content(features, texts.key_N)})
-    features = dataclasses.replace(log.features, rows_VD=order(log.features.rows_VD))
+    features = dataclasses.replace(log.features, rows_VD=order(in_memory(log.features).rows_VD))
     return dataclasses.replace(log, features=features)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.data.key_batch import KeyBatch
-from dicm_jax.data.schema import Content
+from dicm_jax.data.schema import Content, in_memory
 from dicm_jax.training.model import ModelSpec
 from dicm_jax.training.step import StepReport
 from tests import numpy_model, small_world
@@ -93,7 +93,7 @@ def checked(request) -> Checked:
 
 
 def standardized(content: Content) -> np.ndarray:
-    raw_VD = content.features.rows_VD.astype(np.float64)
+    raw_VD = in_memory(content.features).rows_VD.astype(np.float64)
     return (raw_VD - raw_VD.mean(axis=0)) / raw_VD.std(axis=0)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from dicm_jax.ams.keys import IMAGE
 from dicm_jax.config import Config, FeaturesConfig
-from dicm_jax.data.schema import ClickLog, Features
+from dicm_jax.data.schema import ClickLog, Features, in_memory
 from dicm_jax.errors import DataError
 from dicm_jax.training.tables import device_tables, layouts_of, table_files
 from tests import small_world
@@ -60,7 +60,7 @@ def test_without_a_folder_there_are_no_files():
     assert table_files(config(None), small_world.log_with_texts(), BOTH) == {}
 
 
-ROWS = small_world.log().features.rows_VD
+ROWS = in_memory(small_world.log().features).rows_VD
 
 
 @pytest.mark.parametrize(
