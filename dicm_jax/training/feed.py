@@ -4,6 +4,7 @@ The loop of the steps finds its next batch on the devices already.
 """
 
 import dataclasses
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -19,23 +20,23 @@ from dicm_jax.training.planning import PlannedList
 Plan = Callable[[int], list[PlannedList]]
 """From the number of a batch to its parts for this process's requesters."""
 
-THREADS = 2
-LAID_OUT = 1
-"""Batches that lie on the devices, beside the one that is worked on and one on its way."""
+THREADS = 0 if (os.cpu_count() or 1) <= 4 else 2
+"""That help the one thread which is always ahead. Where cores are few the step needs them, and
+threads that wait for each other's turn of the interpreter cost more than they help."""
 
 
-class _Planned:
-    """A random-access source of planned batches, as Grain takes it."""
+class _LaidOut:
+    """A random-access source of batches on the devices, as Grain takes it."""
 
-    def __init__(self, plan: Plan, count: int):
-        self._plan = plan
+    def __init__(self, lay_out: Callable[[int], Batch], count: int):
+        self._lay_out = lay_out
         self._count = count
 
     def __len__(self) -> int:
         return self._count
 
-    def __getitem__(self, number: int) -> list[PlannedList]:
-        return self._plan(number)
+    def __getitem__(self, number: int) -> Batch:
+        return self._lay_out(number)
 
 
 def feed(
@@ -49,12 +50,14 @@ def feed(
 ) -> Iterator[Batch]:
     """Batches ``first .. end - 1`` on the devices, in order.
 
-    Batches can be built at random, so a run that goes on begins at `first` at once.
+    Batches can be built at random, so a run that goes on begins at `first` at once. A batch is made
+    by one thread from its keys to the devices: handing it on costs as much as planning it.
 
     Args:
       plan: makes one batch; called in threads.
       first, end: numbers of the batches.
-      prefetch: batches planned ahead.
+      prefetch: batches that lie on the devices, beside the one that is worked on and the one that
+        is being made.
       roles: the devices.
       stop: whether this process was asked to stop; every batch tells all others.
 
@@ -63,15 +66,14 @@ def feed(
     """
     if first >= end:
         return
-    planned = grain.MapDataset.source(_Planned(plan, end))  # pyright: ignore[reportArgumentType]
-    dataset = planned[first:end].to_iter_dataset(
-        grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=max(prefetch, THREADS))
+    made = _LaidOut(lambda number: lay_out(plan(number), roles, stop=stop()), end)
+    dataset = grain.MapDataset.source(made)  # pyright: ignore[reportArgumentType]
+    in_order = dataset[first:end].to_iter_dataset(
+        grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=THREADS)
     )
-    laid_out = grain.experimental.ThreadPrefetchIterDataset(
-        dataset.map(lambda parts: lay_out(parts, roles, stop=stop())),
-        prefetch_buffer_size=LAID_OUT,
+    batches = iter(
+        grain.experimental.ThreadPrefetchIterDataset(in_order, prefetch_buffer_size=prefetch)
     )
-    batches = iter(laid_out)
     try:
         yield from batches
     finally:
@@ -122,10 +124,19 @@ def _assembled(
     parts: Sequence[Any], devices: Sequence[Device], sharding: NamedSharding, count: int
 ) -> Any:
     """Global arrays of `count` equal parts, of which this process has `parts` on `devices`."""
-    trees = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=True)]
+    place_of = sharding.devices_indices_map((count,))
+    part_at = {_first(place_of[device]): number for number, device in enumerate(devices)}
 
-    def assemble(*arrays: jax.Array) -> jax.Array:
-        shape = (count * arrays[0].shape[0], *arrays[0].shape[1:])
-        return jax.make_array_from_single_device_arrays(shape, sharding, list(arrays))
+    def assemble(*arrays: np.ndarray) -> jax.Array:
+        rows = len(arrays[0])
+        shape = (count * rows, *arrays[0].shape[1:])
+        return jax.make_array_from_callback(
+            shape, sharding, lambda index: arrays[part_at[_first(index) // rows]]
+        )
 
-    return jax.tree.map(assemble, *trees)
+    return jax.tree.map(assemble, *parts)
+
+
+def _first(index: tuple[slice, ...] | None) -> int:
+    """Where a device's part of an array begins."""
+    return 0 if index is None else index[0].start or 0
