@@ -1,5 +1,5 @@
 # make train    train configs/dicm.py on the built-in data; ARGS='--config.train.steps=50' adds to it
-# make test     the tests; ARGS='tests/metrics -k gauc' narrows them
+# make test     the tests; ARGS='tests/metrics -k gauc' narrows them, WORKERS=0 runs one at a time
 # make check    format, lint, types
 # make bench    the quick benchmarks; BENCHMARKS='name other' chooses
 # make env      only the environment, in .venv; PYTHON=/path/to/python chooses the interpreter
@@ -13,6 +13,8 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 ARGS ?=
+# Test files run side by side; much of a test is compiling, which takes one core.
+WORKERS ?= 2
 # The quick ones. peer_torch also needs PyTorch: .venv/bin/pip install -c constraints.txt -e '.[bench]'
 BENCHMARKS ?= metrics lazy_adam traffic
 
@@ -46,7 +48,7 @@ train: env
 	$(RUN) -m dicm_jax.train --config=configs/dicm.py --workdir=runs/dicm $(ARGS)
 
 test: env
-	$(RUN) -m pytest $(ARGS)
+	$(RUN) -m pytest -n $(WORKERS) --dist=loadfile $(ARGS)
 
 check: lint types
 

@@ -41,8 +41,10 @@ def hm_folder() -> Path:
     return HM_FOLDER
 
 
-def pytest_unconfigure() -> None:
-    """Remove the compiled programs, unless somebody else chose where they lie."""
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the compiled programs, unless somebody else chose where they lie or still uses them."""
+    if hasattr(config, "workerinput"):  # one of several processes that share them
+        return
     cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
     if cache.name.startswith("dicm_jax_compiled_"):
         shutil.rmtree(cache, ignore_errors=True)
