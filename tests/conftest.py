@@ -42,7 +42,7 @@ def hm_folder() -> Path:
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Remove the compiled programs, unless somebody else chose where they lie or still uses them."""
+    """Remove the compiled programs, unless somebody else chose their place or still uses them."""
     if hasattr(config, "workerinput"):  # one of several processes that share them
         return
     cache = Path(os.environ["JAX_COMPILATION_CACHE_DIR"])
