@@ -56,7 +56,7 @@ class Written:
 
 
 def write_bucket(plan: Plan, bucket: int, groups: pa.Table | None, folder: Path) -> Written | None:
-    """Writes the groups of a bucket in order of time and user; once, if it is asked again.
+    """Writes the groups of a bucket in order of time and user; see `written_bucket` before.
 
     Args:
       plan: of the preparation.
@@ -66,9 +66,6 @@ def write_bucket(plan: Plan, bucket: int, groups: pa.Table | None, folder: Path)
     """
     if groups is None:
         return None
-    known = written_bucket(bucket, folder)
-    if known is not None:
-        return known
     path, record, sizes = _files_of(bucket, folder)
     folder.mkdir(parents=True, exist_ok=True)
     ordered = in_order(groups)

@@ -115,7 +115,7 @@ def test_blocks_bring_the_rows_of_the_log(log, tmp_path):
 
 
 def _of(package: str, module: str):
-    pytest.importorskip(package)
+    pytest.importorskip(package, reason=f"{package} is not installed; it is a rival, not a need")
     return __import__(f"benchmarks.{module}", fromlist=[module])
 
 
