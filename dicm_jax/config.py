@@ -10,6 +10,7 @@ from typing import Literal
 from dicm_jax.config_values import setting
 from dicm_jax.data.amazon.config import AmazonConfig
 from dicm_jax.data.fuxictr.config import FuxiCTRConfig
+from dicm_jax.data.hm.config import HMConfig
 from dicm_jax.data.movielens.config import MovieLensConfig
 from dicm_jax.data.synthetic.reader import WorldConfig
 from dicm_jax.errors import ConfigError
@@ -49,6 +50,7 @@ class DataConfig:
     )
     seed: int = setting(0, "of the drawing of impressions and the shuffling of photos", at_least=0)
     world: WorldConfig = dataclasses.field(default_factory=WorldConfig)
+    hm: HMConfig = dataclasses.field(default_factory=HMConfig)
     fuxictr: FuxiCTRConfig = dataclasses.field(default_factory=FuxiCTRConfig)
     movielens: MovieLensConfig = dataclasses.field(default_factory=MovieLensConfig)
     amazon: AmazonConfig = dataclasses.field(default_factory=AmazonConfig)
@@ -236,6 +238,12 @@ class MeshConfig:
     virtual_devices: int | None = setting(
         None, "virtual CPU devices of each process; None = the devices there are", at_least=1
     )
+    join_s: int = setting(
+        300, "seconds in which all processes of a run must have come together", at_least=1
+    )
+    heartbeat_s: int = setting(
+        40, "seconds without a sign of life after which a process is lost, and all end", at_least=3
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -266,6 +274,17 @@ class TrainConfig:
     log_every: int = setting(20, "steps", at_least=1)
     seed: int = setting(0, "of the first parameters and the order of groups", at_least=0)
     baseline: bool = setting(False, "also train the model without images and report its GAUC")
+    hang_after_s: float = setting(
+        600.0,
+        "seconds that a step or a batch of an evaluation may take before a run ends, as one that"
+        " hangs; 0 = any time",
+        at_least=0,
+    )
+    hang_start_after_s: float = setting(
+        3600.0,
+        "the same for what is done now and then: reading the log, compiling, saving, scoring",
+        at_least=0,
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -283,11 +302,21 @@ class CheckpointConfig:
 
     every: int = setting(0, "steps; 0 = at the end only", at_least=0)
     keep: int = setting(2, "newest checkpoints kept", at_least=1)
-    warm_start: str | None = setting(
-        None, "folder of another run, whose trained parts a new run starts from"
+    keep_every: int | None = setting(
+        None, "steps; checkpoints of their multiples are kept for good; None = none", at_least=1
     )
-    warm_parts: Literal["partial", "full"] = setting(
-        "partial", "what is taken over: all but ID rows, as in the paper; or they too"
+    verify: bool = setting(True, "compare the checksums of a checkpoint before it is read")
+    warm_start: str | None = setting(
+        None, "folder of another run or checkpoint, whose trained parts a new run starts from"
+    )
+    warm_parts: Literal["none", "partial", "full", "pattern"] = setting(
+        "partial", "what is taken over: all but ID rows, as in the paper; or they too; or by name"
+    )
+    warm_patterns: tuple[str, ...] = setting(
+        (), "pattern: names of arrays in a checkpoint; * stands for anything"
+    )
+    warm_optimizer: bool = setting(
+        False, "optimizers go on where all of a part is taken over; schedules start afresh"
     )
 
 
@@ -320,6 +349,7 @@ class Config:
         _check_match(self.model)
         _check_once(self.model)
         _check_patience(self)
+        _check_warm_start(self.checkpoint)
 
 
 def _check_path(data: DataConfig) -> None:
@@ -452,3 +482,14 @@ def _check_patience(config: Config) -> None:
                 " evaluations on a validation split; set evaluate.every (steps) and"
                 " data.validation_share"
             )
+
+
+def _check_warm_start(checkpoint: CheckpointConfig) -> None:
+    by_pattern = checkpoint.warm_parts == "pattern"
+    if by_pattern != bool(checkpoint.warm_patterns):
+        raise ConfigError(
+            f"checkpoint.warm_parts={checkpoint.warm_parts!r} with"
+            f" checkpoint.warm_patterns={checkpoint.warm_patterns!r}: name arrays if and only if"
+            " they are taken by name, e.g. checkpoint.warm_parts=pattern"
+            " checkpoint.warm_patterns=params.embedders.*"
+        )

@@ -26,3 +26,7 @@ class CheckpointError(DicmError):
 
 class NonFiniteError(DicmError):
     """A NaN or an infinity turned up in training."""
+
+
+class LostProcessError(DicmError):
+    """Another process of the run is lost, or has failed."""

@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from dicm_jax.checkpoint.restore import restore_run
-from dicm_jax.cli import DONE, run_command
+from dicm_jax.cli import DONE
 from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.metrics import score
+from dicm_jax.training.company import in_company
 from dicm_jax.training.devices import is_main
 from dicm_jax.training.evaluation import oracle_gauc, predictor
 from dicm_jax.training.events import jsonable
@@ -88,7 +89,7 @@ def main() -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     arguments = parser.parse_args()
     sys.exit(
-        run_command(
+        in_company(
             lambda: evaluate(arguments.workdir, arguments.step, arguments.split),
             debug=arguments.debug,
         )

@@ -8,7 +8,6 @@ stdout is the result as one JSON object.
 
 import contextlib
 import dataclasses
-import functools
 import json
 import sys
 import time
@@ -21,28 +20,29 @@ import numpy as np
 from tqdm import tqdm
 
 from dicm_jax.ams.mesh import Roles, shape_of
+from dicm_jax.checkpoint import known_ids
+from dicm_jax.checkpoint.belonging import checkpoints_of
 from dicm_jax.checkpoint.early_stopping import Patience, Stopping, WholeRun
-from dicm_jax.checkpoint.fingerprint import fingerprint, settings_of_all
-from dicm_jax.checkpoint.manager import Checkpoints
-from dicm_jax.checkpoint.restore import BEST, CHECKPOINTS, trained
-from dicm_jax.checkpoint.warm_start import warm_start
-from dicm_jax.cli import DONE, PREEMPTED, run_command
+from dicm_jax.checkpoint.fingerprint import settings_of_all
+from dicm_jax.checkpoint.known_ids import keys_of
+from dicm_jax.checkpoint.locate import BEST, CHECKPOINTS
+from dicm_jax.checkpoint.run_folder import claimed
+from dicm_jax.checkpoint.warm_report import WARM_REPORT
+from dicm_jax.checkpoint.warm_start import warm_start, warm_up_of
+from dicm_jax.cli import DONE, PREEMPTED
 from dicm_jax.command_line import parse_command_line
 from dicm_jax.config import Config
 from dicm_jax.config_file import load_config, to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
-from dicm_jax.training import assemble
+from dicm_jax.studies.files import write_json
+from dicm_jax.training import assemble, company, progress, watchdog
 from dicm_jax.training.devices import check_same_settings, is_main, start_roles
 from dicm_jax.training.evaluation import oracle_gauc, predictor, score_split
 from dicm_jax.training.events import Events, NoEvents, jsonable
 from dicm_jax.training.feed import feed
-from dicm_jax.training.preemption import Preemption
+from dicm_jax.training.preemption import PreemptedError, Preemption
 from dicm_jax.training.recorder import Recorder
-
-
-class PreemptedError(Exception):
-    """SIGTERM came; everything is saved."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,37 +68,40 @@ def fit(
       DataError: input cannot be read; so is one then, if there is but one process.
     """
     # ---- Model, tables and input, and how they lie on the devices
+    progress.at("making the model", seldom=True)
     job = assemble.start_job(config, log, roles)
     source = assemble.train_source(config, log)
     total = min(config.train.steps or len(source), len(source))
 
     with contextlib.ExitStack() as stack:
         # ---- Parameters: from the last checkpoint, or new
-        of_run = functools.partial(
-            Checkpoints,
-            settings=fingerprint(to_json_dict(config)),
-            vocabularies=log.vocabulary_sizes,
-        )
-        checkpoints = stack.enter_context(
-            of_run(workdir / CHECKPOINTS, keep=config.checkpoint.keep)
-        )
+        of_run = checkpoints_of(job)
+        kept = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
+        checkpoints = stack.enter_context(of_run(workdir / CHECKPOINTS, **kept))
         done = checkpoints.latest() or 0
         model, params = assemble.new_model(job, from_scratch=not done)
         connection = job.connect(source, model)
         moves = assemble.optimizers(config.optimizer, source)
         state = assemble.initial_state(job, model, params, moves, connection)
-        if config.checkpoint.warm_start and not done:
-            source_of_parts = trained(Path(config.checkpoint.warm_start))
-            parts = config.checkpoint.warm_parts
-            state = warm_start(source_of_parts, parts, state, log.vocabulary_sizes)
+        notes: dict[str, Any] = {}
         if done:
             state = checkpoints.restore(done, like=state)
+            notes = checkpoints.notes(done)
             _say(f"{workdir.name}: going on from step {done} of {total}")
+        elif config.checkpoint.warm_start:
+            state, warmed = warm_start(warm_up_of(config.checkpoint), state, keys_of(log))
+            notes = {"steps_before": warmed.step}
+            if is_main():
+                warmed.save(workdir / WARM_REPORT)
+            _say("\n".join(warmed.lines()))
+        if is_main():
+            known_ids.keep(workdir, keys_of(log))
+        steps_before = notes.get("steps_before", 0)
+        moves = moves.after(steps_before)
         stopping: Stopping = WholeRun()
         if config.train.patience:
             best = stack.enter_context(of_run(workdir / BEST, keep=1))
             best.forget_after(done)  # an earlier try got further; its steps are taken again
-            notes = checkpoints.notes(done) if done else {}
             stopping = Patience(config.train.patience, best, notes)
 
         # ---- Steps and evaluation, compiled once
@@ -116,10 +119,12 @@ def fit(
             roles=roles,
             stop=lambda: preemption.asked,
         )
+        stack.push(company.on_failure)
 
         # ---- The loop
+        preemption.check()
         saved = done
-        for batch in recorder.awaited(batches):
+        for batch in recorder.awaited(batches, first=done + 1):
             state, report = step(state, job.tables, batch)
             done += 1
             recorder.add(done, report)
@@ -135,7 +140,8 @@ def fit(
             binding = evaluates and config.train.patience > 0
             if recorder.stop or binding or _due(done, config.checkpoint.every):
                 recorder.settle()
-                checkpoints.save(done, state, stopping.notes)
+                progress.at(f"saving step {done}", seldom=True)
+                checkpoints.save(done, state, stopping.notes | {"steps_before": steps_before})
                 saved = done
             if recorder.stop:
                 raise PreemptedError
@@ -144,10 +150,12 @@ def fit(
         recorder.settle()
 
         # ---- The end: save, choose, score, report
+        progress.at(f"saving step {done}", seldom=True)
         if saved < done:
-            checkpoints.save(done, state, stopping.notes)
+            checkpoints.save(done, state, stopping.notes | {"steps_before": steps_before})
         if recorder.failure is not None:
             raise recorder.failure
+        preemption.check()
         chosen, state = stopping.chosen(done, state)
         if watched != config.evaluate.split:
             predict = predictor(job, config.evaluate.split, model)
@@ -184,6 +192,7 @@ def _bar(name: str, done: int, total: int) -> tqdm:
 
 
 def _scores(split: GroupedImpressions, probability_B: np.ndarray) -> dict[str, float]:
+    progress.at("scoring", seldom=True)
     scores = score_split(split, probability_B)
     return {"gauc": scores.gauc, "auc": scores.auc, "logloss": scores.logloss}
 
@@ -212,24 +221,23 @@ def train(path: str, workdir: Path, overrides: Sequence[str]) -> int:
     preemption = Preemption()
     roles = start_roles(config.mesh, config.train.lanes)
     check_same_settings(settings_of_all(to_json_dict(config)))
-    if is_main():
-        workdir.mkdir(parents=True, exist_ok=True)
-        (workdir / "config.json").write_text(json.dumps(to_json_dict(config), indent=2) + "\n")
-    log = read_log(config.data)
-    _describe(config, log, roles)
     try:
-        result = fit(config, log, roles, workdir, preemption).result
-        if config.train.baseline:
-            plain = _without_images(config)
-            baseline = fit(plain, log, roles, workdir / "baseline", preemption).result
-            result |= {"baseline_gauc": baseline["gauc"], "baseline_auc": baseline["auc"]}
+        with watchdog.watching(config.train), claimed(workdir, config):
+            progress.at("reading the log", seldom=True)
+            log = read_log(config.data)
+            _describe(config, log, roles)
+            result = fit(config, log, roles, workdir, preemption).result
+            if config.train.baseline:
+                plain = _without_images(config)
+                baseline = fit(plain, log, roles, workdir / "baseline", preemption).result
+                result |= {"baseline_gauc": baseline["gauc"], "baseline_auc": baseline["auc"]}
     except PreemptedError:
         print("preempted: saved; run the same command again to go on", file=sys.stderr)
         return PREEMPTED
     result |= {"oracle_gauc": oracle_gauc(log.split(config.evaluate.split))}
     result |= {"seconds": round(time.perf_counter() - started, 1)}
     if is_main():
-        (workdir / "result.json").write_text(json.dumps(jsonable(result), indent=2) + "\n")
+        write_json(workdir / "result.json", result)
     _say(json.dumps(jsonable(result)))
     return DONE
 
@@ -256,7 +264,7 @@ def main() -> None:
     """The command line."""
     arguments = parse_command_line(sys.argv[1:])
     sys.exit(
-        run_command(
+        company.in_company(
             lambda: train(arguments.path, Path(arguments.workdir), arguments.overrides),
             debug=arguments.debug,
         )

@@ -101,6 +101,9 @@ class Patience:
     def add(self, step: int, gauc: float, state: TrainState) -> None:
         """Take in an evaluation; the state is kept if there was none better.
 
+        It is on disk when this returns: a checkpoint that speaks of a best step must not be
+        finished before it, lest a kill between the two leave none to end with.
+
         Raises:
           DataError: the split has no GAUC to compare steps by.
         """
@@ -113,6 +116,7 @@ class Patience:
         self.evaluations.append([step, gauc])
         if best_step(self.evaluations) == step:
             self.best.save(step, state)
+            self.best.wait()
 
     def chosen(self, step: int, last: TrainState) -> tuple[int, TrainState]:
         """The best step and its state; the last where nothing was evaluated."""

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from dicm_jax.config import Config
+from dicm_jax.config_file import to_json_dict
 from dicm_jax.errors import CheckpointError
 
 BINDING = ("data", "features", "model", "optimizer", "exchange", "train")
@@ -14,6 +16,8 @@ FREE = {
     "train.steps",
     "train.prefetch",
     "train.log_every",
+    "train.hang_after_s",
+    "train.hang_start_after_s",
     "features.tier",
     "features.path",
     "features.verify",
@@ -45,11 +49,14 @@ def settings_of_all(config: Mapping[str, Any]) -> dict[str, Any]:
 def check_same(found: Mapping[str, Any], wanted: Mapping[str, Any], folder: str) -> None:
     """Refuse a checkpoint whose settings differ.
 
+    A setting that is newer than the checkpoint is taken to have had its default.
+
     Raises:
       CheckpointError: names every setting that differs, with both values.
     """
-    differing = differences(found, wanted)
-    if differing:
+    defaults = fingerprint(to_json_dict(Config()))
+    newer = {name: defaults[name] for name in wanted if name not in found and name in defaults}
+    if differing := differences({**found, **newer}, wanted):
         raise CheckpointError(
             f"cannot go on from the checkpoint in {folder}: it is of another model ({differing})."
             " Use another --workdir, or the settings it was made with"

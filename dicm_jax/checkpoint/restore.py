@@ -1,14 +1,12 @@
 """A run as it lies in its folder: settings, model and trained state."""
 
 import dataclasses
-import json
 from pathlib import Path
 
 from dicm_jax.ams.mesh import Roles
-from dicm_jax.checkpoint.fingerprint import fingerprint
-from dicm_jax.checkpoint.manager import Checkpoints
-from dicm_jax.config import Config
-from dicm_jax.config_file import from_json_dict, to_json_dict
+from dicm_jax.checkpoint.belonging import checkpoints_of
+from dicm_jax.checkpoint.locate import BEST, CHECKPOINTS, steps_in, trained
+from dicm_jax.checkpoint.run_folder import config_of
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.errors import CheckpointError
@@ -17,9 +15,6 @@ from dicm_jax.training.assemble import Job
 from dicm_jax.training.devices import start_roles
 from dicm_jax.training.model import Model
 from dicm_jax.training.state import TrainState
-
-CHECKPOINTS, BEST = "checkpoints", "best"
-"""Folders of a run: its newest checkpoints, and that of its best step where it stops early."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,31 +32,6 @@ class Restored:
     model: Model
     state: TrainState
     step: int
-
-
-def config_of(workdir: Path) -> Config:
-    """The settings of the run in `workdir`.
-
-    Raises:
-      CheckpointError: there is no run.
-    """
-    path = workdir / "config.json"
-    if not path.exists():
-        raise CheckpointError(
-            f"no run in {workdir}: it has no config.json. Name the --workdir of a run of"
-            " python -m dicm_jax.train"
-        )
-    return from_json_dict(json.loads(path.read_text()), str(path))
-
-
-def trained(workdir: Path) -> Path:
-    """Where the checkpoint lies that a run ends with.
-
-    Its best, where it looked for one and has found it; else its newest.
-    """
-    best = workdir / BEST
-    found = any(entry.name.isdigit() for entry in best.glob("*"))
-    return best if found else workdir / CHECKPOINTS
 
 
 def _with_step(workdir: Path, step: int) -> Path:
@@ -95,10 +65,8 @@ def restore_run(
     moves = assemble.optimizers(config.optimizer, source)
     like = assemble.initial_state(job, model, params, moves, job.connect(source, model))
     folder = trained(workdir) if step is None else _with_step(workdir, step)
-    settings = fingerprint(to_json_dict(config))
-    keep = config.checkpoint.keep
-    with Checkpoints(folder, keep=keep, settings=settings) as checkpoints:
-        chosen = checkpoints.latest() if step is None else step
-        if chosen is None:
-            raise CheckpointError(f"no finished checkpoint in {workdir}: train it first")
+    if not steps_in(folder):
+        raise CheckpointError(f"no finished checkpoint in {workdir}: train it first")
+    with checkpoints_of(job)(folder, keep=None) as checkpoints:
+        chosen = checkpoints.steps()[-1] if step is None else step
         return Restored(job, model, checkpoints.restore(chosen, like=like), chosen)

@@ -54,6 +54,9 @@ def _hm(config: DataConfig) -> ClickLog:
     return hm.load(
         config.path,
         behaviors=config.behaviors,
+        cut=config.hm.cut,
+        train_days=config.hm.train_days,
+        test_days=config.hm.test_days,
         permute_images=config.permute_images,
         negatives=config.negatives,
         seed=config.seed,

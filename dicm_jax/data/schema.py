@@ -19,7 +19,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -243,6 +243,8 @@ class ClickLog(Generic[Train]):
       train, test: the splits, cut by time.
       validation: the newest part of what was train, if some is held out (`dicm_jax.data.holdout`).
       notes: counts worth printing, such as items without an image.
+      ids: the IDs that the keys of a vocabulary stand for, as texts (a pyarrow array) in the order
+        of the keys, where the source tells them; of others the keys are all that is known.
       photo: from an image row to the file of its photo, if there is one; for reports only. None
         where the source has no photos.
     """
@@ -257,6 +259,7 @@ class ClickLog(Generic[Train]):
     more_content: dict[str, Content] = dataclasses.field(default_factory=dict)
     notes: dict[str, float] = dataclasses.field(default_factory=dict)
     validation: GroupedImpressions | None = None
+    ids: dict[str, Callable[[], Any]] = dataclasses.field(default_factory=dict)
     photo: Callable[[int], Path | None] | None = None
 
     @property

@@ -5,7 +5,6 @@ says which preparation it is, so that only the same one goes on with what is the
 """
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from typing import Any
 from dicm_jax import sealed_json
 from dicm_jax.data.prepared.manifest import unfinished_folder
 from dicm_jax.errors import DataError
+from dicm_jax.locked import locked
 from dicm_jax.preparation.columns import iso_seconds
 from dicm_jax.preparation.config import PrepareConfig
 from dicm_jax.preparation.sources import fingerprint_of
@@ -73,14 +73,11 @@ def alone(unfinished: Path) -> Iterator[None]:
     Raises:
       DataError: another one is.
     """
-    with (unfinished / WORK / _STARTED).open("rb") as record:
-        try:
-            fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(
-                f"{unfinished}: another process is making this set; let it end, or end it and run"
-                " the same command again"
-            ) from None
+    busy = DataError(
+        f"{unfinished}: another process is making this set; let it end, or end it and run the same"
+        " command again"
+    )
+    with locked(unfinished / WORK / _STARTED, busy):
         yield
 
 

@@ -32,7 +32,7 @@ def report(results: Results) -> str:
 
 def _header(results: Results) -> Markup:
     study = results.study
-    done = sum(finding.summary().n for finding in results.findings.values())
+    done = sum(results.findings[variant].summary().n for variant in study.variants)
     counts = [f"{len(study.variants)} variants", f"{len(study.seeds)} seeds", f"{done} cells done"]
     if results.failed:
         counts.append(f"{len(results.failed)} failed")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dicm_jax.checkpoint.fingerprint import differences, fingerprint
-from dicm_jax.checkpoint.restore import CHECKPOINTS
+from dicm_jax.checkpoint.locate import CHECKPOINTS
 from dicm_jax.config import Config
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.errors import CheckpointError, ConfigError

@@ -69,6 +69,8 @@ class Study:
       curves_text: what to know about them.
       curves_paper: label -> (step, GAUC) of the paper's curves.
       attention: variant whose attention to photos is shown, of the first seed.
+      averages: what stands for several variants, such as the days of a chain: the mean of their
+        scores, seed by seed.
     """
 
     name: str
@@ -87,6 +89,7 @@ class Study:
     curves_text: str
     curves_paper: dict[str, Sequence[tuple[int, float]]]
     attention: str | None
+    averages: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     def label(self, variant: str) -> str:
         """What reports call a variant."""

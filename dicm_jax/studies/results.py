@@ -47,7 +47,7 @@ class Results:
 
     Attributes:
       study: what was asked.
-      findings: by variant, in the study's order.
+      findings: by variant, in the study's order, then by average.
       failed: message by cell's name.
       open_cells: names of cells that have not been run.
       oracle: mean GAUC of the true click probabilities, where they are known.
@@ -89,12 +89,17 @@ def gather(study: Study, cells: list[Cell], command: str) -> Results:
     results = {cell.name: cell.result() for cell in done}
     oracles = [r["oracle_gauc"] for r in results.values() if r["oracle_gauc"] is not None]
     first = next(iter(results.values()), {"segments": {}})
+    findings = {
+        variant: _finding([cell for cell in done if cell.variant == variant], results)
+        for variant in study.variants
+    }
+    averages = {
+        name: _average([findings[member] for member in members])
+        for name, members in study.averages.items()
+    }
     return Results(
         study=study,
-        findings={
-            variant: _finding([cell for cell in done if cell.variant == variant], results)
-            for variant in study.variants
-        },
+        findings=findings | averages,
         failed={cell.name: cell.failure() for cell in cells if cell.state == "failed"},
         open_cells=[cell.name for cell in cells if cell.state == "open"],
         oracle=summary(oracles).mean if oracles else None,
@@ -126,6 +131,23 @@ def _finding(cells: list[Cell], results: dict[str, dict[str, Any]]) -> Finding:
         losses={cell.seed: _curve(cell, "train", "loss") for cell in cells},
         gaucs={cell.seed: _curve(cell, "eval", "gauc") for cell in cells},
         seconds={seed: r["seconds"] for seed, r in of.items()},
+    )
+
+
+def _average(members: list[Finding]) -> Finding:
+    """The mean of variants' scores, of the seeds that all of them have; it ran nothing itself."""
+
+    def mean(scores: list[dict[int, float]]) -> dict[int, float]:
+        seeds = set.intersection(*({*of} for of in scores))
+        return {seed: sum(of[seed] for of in scores) / len(scores) for seed in sorted(seeds)}
+
+    segments = set.intersection(*({*finding.segments} for finding in members))
+    return Finding(
+        scores={name: mean([finding.scores[name] for finding in members]) for name in MEASURES},
+        segments={name: mean([f.segments[name] for f in members]) for name in sorted(segments)},
+        losses={},
+        gaucs={},
+        seconds={},
     )
 
 

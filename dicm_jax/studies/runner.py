@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from dicm_jax.ams.mesh import Roles
-from dicm_jax.checkpoint.restore import BEST, CHECKPOINTS
+from dicm_jax.checkpoint.locate import BEST, CHECKPOINTS
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog

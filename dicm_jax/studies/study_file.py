@@ -35,6 +35,7 @@ _DEFAULTS: dict[str, Any] = {
     "base": None,
     "settings": {},
     "variants": {},
+    "averages": {},
     "labels": {},
     "seeds": (),
     "seed_settings": ("train.seed",),
@@ -81,6 +82,7 @@ def load_study(path: str, overrides: Sequence[str] = ()) -> Study:
         curves_text=given["curves_text"],
         curves_paper=dict(given["curves_paper"]),
         attention=given["attention"],
+        averages=_averages(given["averages"], path),
     )
     _check_mentioned(study, path)
     _check_paper(study, path)
@@ -116,6 +118,15 @@ def _variants(variants: Any, path: str) -> dict[str, dict[str, Any]]:
                 " {} if it has none of its own"
             )
     return {name: dotted(settings) for name, settings in variants.items()}
+
+
+def _averages(averages: Any, path: str) -> dict[str, tuple[str, ...]]:
+    for name, members in averages.items():
+        if not isinstance(members, list | tuple) or not members:
+            raise ConfigError(
+                f"{path}: average {name!r} is {members!r}; give the variants that it is the mean of"
+            )
+    return {name: tuple(members) for name, members in averages.items()}
 
 
 def _seeds(seeds: Any, path: str) -> tuple[int, ...]:
@@ -223,12 +234,24 @@ def _entries(kind: type, entries: Iterable[Any], place: str) -> tuple[Any, ...]:
 
 
 def _check_mentioned(study: Study, path: str) -> None:
-    for place, name in _mentioned(study):
-        if name not in study.variants:
+    for name in study.averages:
+        if name in study.variants:
             raise ConfigError(
-                f"{path}: {place} names the variant {name!r}, which the study does not have;"
-                f"{_meant(name, study.variants)} its variants: {', '.join(study.variants)}"
+                f"{path}: average {name!r} is called like a variant; give it a name of its own"
             )
+    runs, all_names = list(study.variants), [*study.variants, *study.averages]
+    for place, name in _mentioned_runs(study):
+        _check_name(place, name, runs, path)
+    for place, name in _mentioned(study):
+        _check_name(place, name, all_names, path)
+
+
+def _check_name(place: str, name: str, known: list[str], path: str) -> None:
+    if name not in known:
+        raise ConfigError(
+            f"{path}: {place} names the variant {name!r}, which the study does not have;"
+            f"{_meant(name, known)} its variants: {', '.join(known)}"
+        )
 
 
 def _check_paper(study: Study, path: str) -> None:
@@ -255,13 +278,19 @@ def _check_starts(study: Study, path: str) -> None:
             )
 
 
-def _mentioned(study: Study) -> Iterable[tuple[str, str]]:
-    """Every variant that a study names outside its variants, and where."""
-    yield "reference", study.reference
-    yield from (("labels", name) for name in study.labels)
+def _mentioned_runs(study: Study) -> Iterable[tuple[str, str]]:
+    """What a study names that must be a variant, since it asks for its runs, and where."""
+    for average, members in study.averages.items():
+        yield from ((f"average {average!r}", name) for name in members)
     yield from (("curves", name) for name in study.curves)
     if study.attention is not None:
         yield "attention", study.attention
+
+
+def _mentioned(study: Study) -> Iterable[tuple[str, str]]:
+    """What else a study names that has scores: a variant or an average, and where."""
+    yield "reference", study.reference
+    yield from (("labels", name) for name in study.labels)
     for comparison in study.comparisons:
         yield "comparisons", comparison.variant
         yield "comparisons", comparison.reference

@@ -13,7 +13,7 @@ from jax.experimental import multihost_utils
 
 from dicm_jax.data.schema import GroupedImpressions
 from dicm_jax.metrics import Scores, score
-from dicm_jax.training import assemble
+from dicm_jax.training import assemble, progress
 from dicm_jax.training.assemble import Job
 from dicm_jax.training.feed import feed
 from dicm_jax.training.model import Model, Read, click_probability
@@ -47,6 +47,7 @@ def reader(job: Job, impressions: GroupedImpressions, model: Model, read: Read) 
         batches = feed(
             connection.plan, 0, len(source), prefetch=job.config.train.prefetch, roles=job.roles
         )
+        progress.at("the first batch of an evaluation", seldom=True)
         for number, batch in enumerate(batches):
             leaves, structure = jax.tree.flatten(step(state, job.tables, batch))
             if not collected:
@@ -54,6 +55,8 @@ def reader(job: Job, impressions: GroupedImpressions, model: Model, read: Read) 
             place_B = source[number].impression_AB.reshape(-1)
             for into, leaf in zip(collected, leaves, strict=True):
                 _put(into, leaf, place_B)
+            progress.at(f"batch {number + 2} of {len(source)} of an evaluation")
+        progress.at("gathering what an evaluation has found", seldom=True)
         return jax.tree.unflatten(structure, [_of_all_processes(array) for array in collected])
 
     return read_all

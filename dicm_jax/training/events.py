@@ -8,6 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+from dicm_jax.errors import DataError
+from dicm_jax.studies.files import write_text
+
 
 @runtime_checkable
 class Log(Protocol):
@@ -25,13 +28,16 @@ class Events:
       folder: of the run.
       resumed_at: step that the run goes on from; later lines of an earlier try are taken out of
         ``metrics.jsonl``, since they will be written again.
+
+    Raises:
+      DataError: ``metrics.jsonl`` holds something else than lines of a run.
     """
 
     def __init__(self, folder: Path, resumed_at: int):
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "metrics.jsonl"
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= resumed_at]
-        path.write_text("".join(line + "\n" for line in kept))
+        kept = [line for line in _lines(path) if _step(line, path) <= resumed_at]
+        write_text(path, "".join(line + "\n" for line in kept))  # a kill here loses no line
         self._file = path.open("a")
         self._tensorboard = EventFileWriter(str(folder / "tensorboard"))
 
@@ -87,3 +93,13 @@ def _lines(path: Path) -> list[str]:
         return []
     text = path.read_text()
     return text[: text.rfind("\n") + 1].splitlines()
+
+
+def _step(line: str, path: Path) -> int:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataError(
+            f"{path} has a line that no run writes, {line[:60]!r}: take it out, or move the file"
+            " away, then run the same command again"
+        ) from error

@@ -1,5 +1,6 @@
 """Looks at each step once the next one is on its way, so that the device never waits."""
 
+import itertools
 import time
 from collections.abc import Iterable, Iterator
 
@@ -7,6 +8,7 @@ import jax
 from tqdm import tqdm
 
 from dicm_jax.errors import DicmError
+from dicm_jax.training import progress
 from dicm_jax.training.batch import Batch
 from dicm_jax.training.events import Log
 from dicm_jax.training.servers import Traffic
@@ -51,17 +53,23 @@ class Recorder:
         """Of the time that `samples_per_s` is taken over, what the loop waited for batches."""
         return self._waited / self._seconds if self._seconds else 0.0
 
-    def awaited(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+    def awaited(self, batches: Iterable[Batch], first: int) -> Iterator[Batch]:
         """The batches, with the time that the loop waits for each on the clock.
 
         While it waits the device is at work on the step before, so this is more than what the
         device waits. Input that fails ends the batches, so that what is trained can be saved.
 
+        Args:
+          batches: one a step.
+          first: number of the first step.
+
         Raises:
           DicmError: input failed in one of several processes, which cannot save alone.
         """
         ready = iter(batches)
-        while True:
+        for step in itertools.count(first):
+            seldom = step - first < WARM_UP  # these compile
+            progress.at(f"waiting for the batch of step {step}", seldom=seldom)
             started = time.perf_counter()
             try:
                 batch = next(ready, None)
@@ -73,6 +81,7 @@ class Recorder:
             self._waited_since += time.perf_counter() - started
             if batch is None:
                 return
+            progress.at(f"step {step}", seldom=seldom)
             yield batch
 
     def add(self, step: int, report: StepReport) -> None:
@@ -95,6 +104,7 @@ class Recorder:
         self._last, self._waited_since = time.perf_counter(), 0.0
 
     def _take(self, step: int, report: StepReport) -> None:
+        progress.at(f"step {step}", seldom=self._taken < WARM_UP)
         seen = jax.device_get(report)
         magnitudes = seen.workers.magnitudes | seen.embedders
         check_finite(step, {name: float(value) for name, value in magnitudes.items()})

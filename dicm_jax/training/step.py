@@ -50,6 +50,11 @@ class Optimizers:
         """What the two dense optimisers keep at the start."""
         return ParamsOf(self.embedders.init(params.embedders), self.net.init(params.net))
 
+    def after(self, steps: int) -> "Optimizers":
+        """The same for a state that has taken `steps` in an earlier run: rates begin anew."""
+        rate = self.row_schedule
+        return dataclasses.replace(self, row_schedule=lambda step: rate(step - steps))
+
 
 @no_type_check  # leaves may also be shapes, specs, shardings
 @jax.tree_util.register_dataclass

@@ -4,6 +4,7 @@ Shape legend
     V   rows of a table (padded)     D   content width
 """
 
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from dicm_jax.features.table_metadata import METADATA_FILE
 from dicm_jax.training.servers import Tables
 
 _COMPARED = 64
-"""Rows of a log that are compared with those of its table files."""
+"""Rows that stand for a table where it is compared with another."""
 
 
 def layouts_of(log: ClickLog, files: Mapping[str, TableFiles]) -> dict[str, RowLayout]:
@@ -150,6 +151,34 @@ def some_rows(
     return files.values(keys), None, as_they_are
 
 
+def data_marks(log: ClickLog, files: Mapping[str, TableFiles]) -> dict[str, dict[str, int]]:
+    """What the data of a run are known again by: sizes, and the CRC-32 of some frozen rows.
+
+    Args:
+      log: the data.
+      files: tables in files, by content.
+    """
+    split = log.train
+    marks = {"train": {"groups": split.n_groups, "impressions": split.n_impressions}}
+    for name, content in log.contents.items():
+        features = content.features
+        keys = _compared_keys(features.count)
+        if isinstance(features, Features):
+            rows_VD = features.rows_VD[keys]
+        elif name in files:
+            rows_VD, _ = files[name].gather(keys)
+        else:
+            continue  # a model that does not see this content
+        crc = zlib.crc32(np.ascontiguousarray(rows_VD).view(np.uint8))
+        marks[name] = {"rows": features.count, "width": features.width, "crc32": crc}
+    return marks
+
+
+def _compared_keys(count: int) -> np.ndarray:
+    """Evenly chosen keys, the first and the last among them."""
+    return np.unique(np.linspace(0, count - 1, _COMPARED).astype(np.int64))
+
+
 def _arrays(features: Features) -> tuple[np.ndarray, np.ndarray | None]:
     return features.rows_VD, features.scale_V
 
@@ -180,7 +209,7 @@ def _check_fits(files: TableFiles, features: Features, config: Config, name: str
                 f" and features.storage want {value}: name another --config.features.path, or"
                 " remove the folder to have it written anew"
             )
-    keys = np.unique(np.linspace(0, count - 1, _COMPARED).astype(np.int64))
+    keys = _compared_keys(count)
     rows_VD, scale_V = features.rows_VD[keys], None
     if features.scale_V is not None:
         scale_V = features.scale_V[keys]

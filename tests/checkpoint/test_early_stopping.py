@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dicm_jax.checkpoint.early_stopping import Patience, best_step, is_over
+from dicm_jax.checkpoint.locate import trained
 from dicm_jax.checkpoint.manager import Checkpoints
-from dicm_jax.checkpoint.restore import config_of, restore_run, trained
+from dicm_jax.checkpoint.restore import restore_run
+from dicm_jax.checkpoint.run_folder import config_of
 from dicm_jax.data.readers import read_log
 from dicm_jax.errors import DataError
 from dicm_jax.evaluate import evaluate
@@ -139,6 +141,15 @@ def test_a_best_step_of_an_earlier_try_does_not_stand_in_the_way(tmp_path):
         step, state = again.chosen(5, world.state)
     assert step == 3
     jax.tree.map(np.testing.assert_array_equal, state.params, world.state.params)
+
+
+def test_a_best_step_is_on_disk_before_a_checkpoint_can_speak_of_it(tmp_path):
+    state = small_world.run(1, 1).state
+    with Checkpoints(tmp_path, keep=1, settings={}) as best:
+        stopping = Patience(2, best, {})
+        for step, gauc in ((3, 0.6), (6, 0.5), (9, 0.7)):
+            stopping.add(step, gauc, state)
+            assert (tmp_path / str(best_step(stopping.notes["evaluations"]))).is_dir(), step
 
 
 def test_a_split_without_a_gauc_cannot_tell_when_to_stop(tmp_path):

@@ -1,6 +1,8 @@
 """Warm-up: what is taken over bit for bit, what starts afresh, and what cannot be."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import jax
@@ -8,8 +10,11 @@ import numpy as np
 import pytest
 
 from dicm_jax.ams.mesh import MeshShape, colocated
+from dicm_jax.checkpoint.known_ids import keys_of
+from dicm_jax.checkpoint.manager import named_leaves
 from dicm_jax.checkpoint.restore import Restored, restore_run
-from dicm_jax.checkpoint.warm_start import Parts, warm_start
+from dicm_jax.checkpoint.warm_report import WarmReport
+from dicm_jax.checkpoint.warm_start import Parts, WarmUp, warm_start
 from dicm_jax.config_file import load_config
 from dicm_jax.data.readers import read_log
 from dicm_jax.errors import CheckpointError
@@ -34,11 +39,16 @@ def _trained(source) -> Restored:
     return restore_run(source)
 
 
-def warm(source: Path, parts: Parts, *more: str) -> TrainState:
+def warm(source: Path, parts: Parts, *more: str, **asked) -> TrainState:
     """`fresh` with parts of another run."""
+    return warm_and_told(source, parts, *more, **asked)[0]
+
+
+def warm_and_told(source: Path, parts: Parts, *more: str, **asked) -> tuple[TrainState, WarmReport]:
+    """`warm`, and its report."""
     config = load_config(str(ROOT / "configs/dicm.py"), [*SMALL, "model.basic_net=din", *more])
-    sizes = read_log(config.data).vocabulary_sizes
-    return warm_start(source / "checkpoints", parts, fresh(*more), sizes)
+    keys = keys_of(read_log(config.data))
+    return warm_start(WarmUp(source, parts, **asked), fresh(*more), keys)
 
 
 def fresh(*more: str) -> TrainState:
@@ -82,11 +92,91 @@ def test_nothing_else_is_taken_over(source):
     assert shardings == [leaf.sharding for leaf in jax.tree.leaves(new)]
 
 
+def test_none_takes_nothing_over_and_says_so(source):
+    warmed, report = warm_and_told(source, "none")
+    for ours, theirs in zip(leaves(warmed), leaves(fresh()), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert report.counts.keys() == {"skipped"}
+
+
+def test_arrays_by_name(source, trained):
+    patterns = ("params.embedders.*", "params.net.basic_net.*")
+    warmed, report = warm_and_told(source, "pattern", patterns=patterns)
+    fates = {array.name: array.fate for array in report.arrays}
+    theirs = dict(named_leaves(trained.state.params))
+    untouched = dict(named_leaves(fresh().params))
+    for name, leaf in named_leaves(warmed.params):
+        by_name = name.startswith(("embedders.", "net.basic_net."))
+        assert fates[f"params.{name}"] == ("restored" if by_name else "skipped")
+        expected = theirs[name] if by_name else untouched[name]
+        np.testing.assert_array_equal(np.asarray(leaf), np.asarray(expected))
+    with pytest.raises(CheckpointError, match=r"'params.nte.\*' is the name of no trained array"):
+        warm(source, "pattern", patterns=("params.nte.*",))
+
+
+def test_optimizers_go_on_and_schedules_start_afresh(source, trained):
+    """All but the schedules' counts is the source's, so its next step is taken."""
+    warmed, report = warm_and_told(source, "full", optimizer=True)
+    assert (report.step, report.optimizer) == (6, ("embedders", "net", "ids"))
+    theirs = dict(named_leaves(trained.state))
+    for name, leaf in named_leaves(warmed):
+        if name.startswith(("dense_optimizer.net.1.", "dense_optimizer.embedders.1.")):
+            assert int(leaf) == 0
+        else:
+            np.testing.assert_array_equal(np.asarray(leaf), np.asarray(theirs[name]), name)
+    assert int(warmed.step) == 6
+
+
+def test_rates_of_id_rows_start_afresh_too(source):
+    """The count of their optimizer is the state's step, which goes on."""
+    config = load_config(str(ROOT / "configs/dicm.py"), [*SMALL])
+    moves = assemble.optimizers(
+        config.optimizer, assemble.train_source(config, read_log(config.data))
+    )
+    assert float(moves.row_schedule(6)) < float(moves.row_schedule(0))
+    assert float(moves.after(6).row_schedule(6)) == float(moves.row_schedule(0))
+
+
+def test_a_partial_warm_up_keeps_no_count_of_rows(source):
+    warmed, report = warm_and_told(source, "partial", optimizer=True)
+    assert (report.step, report.optimizer) == (0, ("embedders", "net"))
+    assert int(warmed.step) == 0
+    assert int(warmed.dense_optimizer.net[0].count) == 6
+    assert not np.asarray(warmed.ids["mu"]).any()
+
+
+def test_the_report_tells_every_array(source):
+    _, report = warm_and_told(source, "partial")
+    shapes = {array.name: (array.fate, array.found, array.shape) for array in report.arrays}
+    rows = tuple(fresh().ids["row"].shape)
+    assert shapes["ids.row"] == ("skipped", rows, rows)
+    assert {name for name, _ in named_leaves(fresh())} == {*shapes}
+    lines = report.lines()
+    assert re.search(r"warm start \(partial\) from .*/checkpoints/6: \d+ skipped, ", lines[0])
+    size = "x".join(map(str, rows))
+    assert f"  ids.row: skipped, {size} -> {size}" in lines
+
+
+def test_a_damaged_source_is_refused(source, tmp_path):
+    shutil.copytree(source, tmp_path / "run")
+    state = tmp_path / "run" / "checkpoints" / "6" / "state"
+    file = max((p for p in state.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 4
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"altered since it was written"):
+        warm(tmp_path / "run", "partial")
+
+
 def test_a_run_starts_warm(source, tmp_path):
     settings = [*SMALL, "model.basic_net=din", f"checkpoint.warm_start={source}", "train.steps=1"]
     # The baseline has another net, which starts from nothing.
     settings += ["optimizer.learning_rate=1e-9", "train.baseline=true"]
     assert train(str(ROOT / "configs/dicm.py"), tmp_path, settings) == 0
+    told = json.loads((tmp_path / "warm_start.json").read_text())
+    assert told["parts"] == "partial"
+    assert told["counts"]["restored"] > 10
+    assert not (tmp_path / "baseline" / "warm_start.json").exists()
     assert "baseline_gauc" in json.loads((tmp_path / "result.json").read_text())
     ours, theirs = restore_run(tmp_path).state.params, restore_run(source).state.params
     for one, other in zip(leaves(ours), leaves(theirs), strict=True):

@@ -204,6 +204,37 @@ def test_validation_uses_no_given_impression_from_the_cut_on(folder):
     _equal(log.test, truncated.test)
 
 
+@pytest.mark.parametrize("given", [True, False])
+def test_a_window_of_days_leaves_its_groups_as_they_are(folder, given):
+    """Behaviors and statistics of a window know all that came before it."""
+    if not given:
+        (folder / "impressions.parquet").unlink()
+    whole = hm.load(str(folder), cut=hm_set.CUT)
+    part = hm.load(str(folder), cut=hm_set.CUT, train_days=25, test_days=10)
+    cut = _epoch_day(hm_set.CUT)
+    for name, first, end in (("train", cut - 25, cut), ("test", cut, cut + 10)):
+        of_whole, of_part = getattr(whole, name), getattr(part, name)
+        day_G = of_whole.time_G // 86_400
+        chosen_G = (day_G >= first) & (day_G < end)
+        assert 0 < chosen_G.sum() < len(day_G)
+        chosen_B = np.repeat(chosen_G, np.diff(of_whole.impression_offsets))
+        chosen_H = np.repeat(chosen_G, np.diff(of_whole.behavior_offsets))
+        for field, chosen in (
+            ("user_G", chosen_G),
+            ("user_ids_GF", chosen_G),
+            ("time_G", chosen_G),
+            ("behavior_item_H", chosen_H),
+            ("item_B", chosen_B),
+            ("context_ids_BF", chosen_B),
+            ("click_B", chosen_B),
+            ("cold_B", chosen_B),
+        ):
+            np.testing.assert_array_equal(
+                getattr(of_part, field), getattr(of_whole, field)[chosen], err_msg=field
+            )
+    assert part.vocabulary_sizes == whole.vocabulary_sizes
+
+
 def test_cold_is_never_sold_before_the_cut(folder):
     # One article is sold on the day of the cut alone, another on the day before alone.
     on_cut, day_before = (hm_set.article_id(article) for article in (47, 48))

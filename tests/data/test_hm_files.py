@@ -327,6 +327,23 @@ def test_validation_before_the_first_impression(folder, impressions):
     _fails(folder, r"no impression before cut='2018-01-01'", cut="2018-01-01", validation_days=7)
 
 
+def test_a_window_without_impressions_names_its_days(folder):
+    (folder / IMPRESSIONS).unlink()
+    rows = [row for row in hm_set.purchases() if not "2018-12-10" <= row[0] < hm_set.CUT]
+    hm_set.write_transactions(folder, rows)
+    _fails(
+        folder,
+        "no impression of the train split from 2018-12-15 to before 2018-12-20; give it more days",
+        train_days=5,
+    )
+    _fails(
+        folder,
+        "no impression of the test split from 2018-12-11 to before 2018-12-13; give it more days",
+        cut="2018-12-11",
+        test_days=2,
+    )
+
+
 def test_cut_that_is_no_date(folder):
     _fails(folder, r"cut='soon' is not a date; write it as YYYY-MM-DD", cut="soon")
 

@@ -285,3 +285,43 @@ def test_a_day_with_nothing_on_show_is_refused():
     config = dataclasses.replace(SMALL, items=100, history_days=2000, lifetime_days=0.5)
     with pytest.raises(ConfigError, match=r"items=100: none is on show on day .* give more items"):
         generate(config)
+
+
+def by_visit(log, split):
+    """What a log tells of each visit of a split: user, behaviors, items, context, clicks."""
+    of = getattr(log, split)
+    cuts, behaviors = of.impression_offsets, of.behavior_offsets
+    return [
+        (
+            of.user_G[g],
+            tuple(of.user_ids_GF[g]),
+            tuple(of.behavior_item_H[behaviors[g] : behaviors[g + 1]]),
+            tuple(of.item_B[cuts[g] : cuts[g + 1]]),
+            tuple(map(tuple, of.context_ids_BF[cuts[g] : cuts[g + 1]])),
+            tuple(of.click_B[cuts[g] : cuts[g + 1]]),
+        )
+        for g in range(of.n_groups)
+    ]
+
+
+def test_unseen_days_move_the_window_and_change_nothing_in_it():
+    """A day tells the same whether it is the newest known one or lies back."""
+    days = dataclasses.replace(SMALL, train_days=3, test_days=1)
+    today = generate(days)
+    visits = by_visit(today, "train") + by_visit(today, "test")
+    for unseen in (1, 2):
+        earlier = generate(dataclasses.replace(days, unseen_days=unseen))
+        test = by_visit(earlier, "test")
+        assert test == [visit for visit in visits if visit in test]
+        assert not set(test) & set(by_visit(earlier, "train"))
+        assert len(set(by_visit(earlier, "train")) & set(visits)) == len(
+            [visit for visit in by_visit(earlier, "train") if visit in visits]
+        )
+        assert earlier.vocabulary_sizes == today.vocabulary_sizes
+        np.testing.assert_array_equal(earlier.items.image_N, today.items.image_N)
+    assert not set(by_visit(generate(dataclasses.replace(days, unseen_days=4)), "test")) & {*visits}
+
+
+def test_more_unseen_days_than_history_are_refused():
+    with pytest.raises(ConfigError, match=r"unseen_days=9: must be at most history_days=8, of"):
+        dataclasses.replace(SMALL, unseen_days=9)

@@ -77,9 +77,10 @@ def outcomes(devices: int) -> dict[str, dict[str, Any]]:
 def main(out: str, devices: str) -> None:
     """The command line."""
     jax.config.update("jax_default_matmul_precision", "highest")
+    from dicm_jax.config import MeshConfig
     from dicm_jax.training.devices import is_main, join_processes
 
-    join_processes()
+    join_processes(MeshConfig())
     found = outcomes(int(devices))
     if is_main():
         with open(out, "w") as file:

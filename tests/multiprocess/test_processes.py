@@ -109,6 +109,7 @@ def test_a_process_with_another_configuration_is_refused_by_all(tmp_path):
 
 
 def test_a_process_without_its_number_is_told(tmp_path, monkeypatch):
+    from dicm_jax.config import MeshConfig
     from dicm_jax.errors import MeshError
     from dicm_jax.training.devices import join_processes
 
@@ -116,5 +117,5 @@ def test_a_process_without_its_number_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv("JAX_NUM_PROCESSES", "2")
     monkeypatch.delenv("JAX_PROCESS_ID", raising=False)
     with pytest.raises(MeshError, match="JAX_PROCESS_ID=unset: every process"):
-        join_processes()
+        join_processes(MeshConfig())
     assert jax.process_count() == 1

@@ -29,7 +29,7 @@ from dicm_jax.data.days import day_of
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.purchases.events import Events, texts_in
 from dicm_jax.data.purchases.groups import CONTEXT_FIELDS, USER_FIELDS
-from dicm_jax.data.purchases.protocol import check_arguments, check_cut, splits
+from dicm_jax.data.purchases.protocol import Window, check_arguments, check_cut, splits
 from dicm_jax.data.purchases.world import world_of
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, IdField, Items
 from dicm_jax.data.statistics import N_BUCKETS
@@ -90,7 +90,7 @@ def load(
     used = clicks.before(end_day) if validation_days else clicks
     check_cut(_SOURCE, used.day_E, end_day, cut_day)
     world, counts = world_of(used, None, len(asins), negatives=negatives, seed=seed)
-    train, test, split_notes = splits(world, len(asins), cut_day, behaviors=behaviors)
+    train, test, split_notes = splits(world, len(asins), Window(cut_day), behaviors=behaviors)
     notes = {
         "reviews": len(reviews.user_E),
         "reviews_below_least_rating": len(reviews.user_E) - len(clicks.item_E),

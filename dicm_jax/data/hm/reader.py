@@ -19,7 +19,13 @@ from dicm_jax.data.hm.files import Articles, read_articles, read_impressions, re
 from dicm_jax.data.hm.photos import Photos
 from dicm_jax.data.permute import permuted_images
 from dicm_jax.data.purchases.groups import CONTEXT_FIELDS, USER_FIELDS
-from dicm_jax.data.purchases.protocol import check_arguments, check_cut, splits
+from dicm_jax.data.purchases.protocol import (
+    Window,
+    check_arguments,
+    check_cut,
+    check_window,
+    splits,
+)
 from dicm_jax.data.purchases.world import world_of
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, IdField, Items
 from dicm_jax.data.statistics import N_BUCKETS
@@ -38,6 +44,8 @@ def load(
     seed: int = 0,
     feature_file: str | None = None,
     validation_days: int = 0,
+    train_days: int = 0,
+    test_days: int = 0,
 ) -> ClickLog:
     """Reads the set in folder `path` as a click log.
 
@@ -54,6 +62,8 @@ def load(
       feature_file: the feature array, where the folder has not exactly one.
       validation_days: for tuning without a look at the test split: above 0, the cut moves back by
         that many days, and nothing dated from `cut` on is used.
+      train_days, test_days: days before and from the cut on that make the splits; 0 for all. What
+        lies before the train split still counts as behaviors and in statistics.
 
     Raises:
       DataError: missing or unreadable file, missing column, arrays that do not fit together, NaN,
@@ -76,9 +86,16 @@ def load(
     if validation_days:
         transactions = transactions.before(end_day)
         given = None if given is None else given.before(end_day)
-    check_cut(_SOURCE, (transactions if given is None else given).day_E, end_day, cut_day)
+    window = Window(
+        first_day=cut_day - train_days if train_days else None,
+        cut_day=cut_day,
+        end_day=cut_day + test_days if test_days else None,
+    )
+    shown = transactions if given is None else given
+    check_cut(_SOURCE, shown.day_E, end_day, cut_day)
+    check_window(_SOURCE, shown.day_E, window)
     world, counts = world_of(transactions, given, n_items, negatives=negatives, seed=seed)
-    train, test, split_notes = splits(world, n_items, cut_day, behaviors=behaviors)
+    train, test, split_notes = splits(world, n_items, window, behaviors=behaviors)
     notes = {
         **counts,
         "articles": n_items,

@@ -105,7 +105,7 @@ def finish(
     files[manifest.ITEM_IDS] = lambda path: pyarrow.parquet.write_table(catalogue.item_ids, path)
     for vocabulary, values in catalogue.vocabularies.items():
         table = pa.table({"value": values})
-        files[f"vocabularies/{vocabulary}.parquet"] = lambda path, table=table: (
+        files[manifest.vocabulary_file(vocabulary)] = lambda path, table=table: (
             pyarrow.parquet.write_table(table, path)
         )
     for file, write in files.items():

@@ -32,6 +32,11 @@ def sizes_name(split: str) -> str:
     return f"sizes-{split}.npy"
 
 
+def vocabulary_file(name: str) -> str:
+    """The file with the values of a vocabulary, one text a row, column ``value``."""
+    return f"vocabularies/{name}.parquet"
+
+
 @dataclasses.dataclass(frozen=True)
 class FileRecord:
     """Length and CRC-32 of a file beside the shards."""

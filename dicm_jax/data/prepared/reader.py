@@ -4,11 +4,14 @@ Shape legend
     N   items     G   groups     B   impressions
 """
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import tensorflow_datasets as tfds
 
 from dicm_jax.ams.keys import IMAGE
@@ -80,7 +83,18 @@ def load(
         test=held_out["test"],
         validation=held_out.get("validation"),
         notes=prepared.notes,
+        ids={
+            name: functools.partial(values_of, root, name)
+            for name in prepared.vocabulary_sizes
+            if manifest.vocabulary_file(name) in prepared.files
+        },
     )
+
+
+def values_of(root: Path, vocabulary: str) -> pa.Array:
+    """The values of a vocabulary of the set in `root`, texts in the order of their keys."""
+    table = pyarrow.parquet.read_table(root / manifest.vocabulary_file(vocabulary))
+    return table.column("value").combine_chunks()
 
 
 def stored_features(

@@ -72,8 +72,54 @@ def check_cut(source: str, day_B: np.ndarray, end_day: int, cut_day: int) -> Non
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Days of the splits, counted from 1970.
+
+    Attributes:
+      cut_day: first day of test.
+      first_day: of train; None = that of the log. What came before is behaviors and statistics.
+      end_day: the day before which test ends; None = after the last.
+    """
+
+    cut_day: int
+    first_day: int | None = None
+    end_day: int | None = None
+
+    def members(self, day_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Which days belong to train, and which to test, bool ``[B]``."""
+        train_B, test_B = day_B < self.cut_day, day_B >= self.cut_day
+        if self.first_day is not None:
+            train_B &= day_B >= self.first_day
+        if self.end_day is not None:
+            test_B &= day_B < self.end_day
+        return train_B, test_B
+
+
+def check_window(source: str, day_B: np.ndarray, window: Window) -> None:
+    """Both splits of a window have impressions.
+
+    Args:
+      source: what is read, for messages.
+      day_B: the days of all impressions.
+      window: days of the splits.
+
+    Raises:
+      DataError: one has none; with its days.
+    """
+    for split, member_B in zip(("train", "test"), window.members(day_B), strict=True):
+        if not member_B.any():
+            first = window.first_day if split == "train" else window.cut_day
+            end = window.cut_day if split == "train" else window.end_day
+            raise DataError(
+                f"{source}: no impression of the {split} split from"
+                f" {'the first day' if first is None else date_of(first)} to before"
+                f" {'the end' if end is None else date_of(end)}; give it more days"
+            )
+
+
 def splits(
-    world: World, n_items: int, cut_day: int, *, behaviors: int
+    world: World, n_items: int, window: Window, *, behaviors: int
 ) -> tuple[GroupedImpressions, GroupedImpressions, dict[str, int | float]]:
     """Train, test, and counts of both.
 
@@ -84,13 +130,14 @@ def splits(
     Args:
       world: both splits together.
       n_items: items of the catalogue.
-      cut_day: first day of test.
+      window: days of the splits.
       behaviors: the most behaviors of a group; older purchases are left out.
     """
+    cut_day = window.cut_day
     unsold_N = world.sales.count(np.arange(n_items), np.full(n_items, cut_day)) == 0
-    train_B = world.impressions.day_B < cut_day
+    train_B, test_B = window.members(world.impressions.day_B)
     train = grouped(world, train_B, behaviors=behaviors)
-    test = grouped(world, ~train_B, behaviors=behaviors)
+    test = grouped(world, test_B, behaviors=behaviors)
     test = dataclasses.replace(test, cold_B=unsold_N[test.item_B])
     notes = {
         "train_impressions_of_unsold": int(unsold_N[train.item_B].sum()),

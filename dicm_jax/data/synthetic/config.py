@@ -70,6 +70,12 @@ class WorldConfig:
     )
     train_days: int = setting(14, "days", at_least=1)
     test_days: int = setting(4, "days", at_least=1)
+    unseen_days: int = setting(
+        0,
+        "days at the end that the log does not know yet; its splits end before them, and so many"
+        " history days fewer come before",
+        at_least=0,
+    )
     visits_per_day: float = setting(
         0.33, "mean visits of a user and day, at most one a day", above=0, at_most=1
     )
@@ -103,6 +109,11 @@ class WorldConfig:
                 f"synthetic world, max_impressions={self.max_impressions}: must be at least "
                 f"min_impressions={self.min_impressions}; raise the one or lower the other"
             )
+        if self.unseen_days > self.history_days:
+            raise ConfigError(
+                f"synthetic world, unseen_days={self.unseen_days}: must be at most "
+                f"history_days={self.history_days}, of which they are taken; give more history days"
+            )
         if self.styles <= self.look_dims:
             raise ConfigError(
                 f"synthetic world, styles={self.styles}: must be more than the {self.look_dims} "
@@ -116,5 +127,10 @@ class WorldConfig:
 
     @property
     def days(self) -> int:
-        """All days of the simulation: history, train, test."""
+        """All days of the simulation: history, train, test, and those not seen yet."""
         return self.history_days + self.train_days + self.test_days
+
+    @property
+    def first_train_day(self) -> int:
+        """Where the train split begins."""
+        return self.history_days - self.unseen_days

@@ -63,9 +63,10 @@ def to_log(config: WorldConfig, world: World) -> ClickLog:
     clicks_TN = np.zeros((config.days + 1, config.items), np.int64)
     np.add.at(clicks_TN[1:], (shown.day_B, shown.item_B), shown.click_B)
     clicks_TN = np.cumsum(clicks_TN, axis=0)  # row t: clicks before day t
-    first_test_day = config.history_days + config.train_days
-    train = _cut(config, world, clicks_TN, config.history_days, first_test_day)
-    test = _cut(config, world, clicks_TN, first_test_day, config.days)
+    first_test_day = config.first_train_day + config.train_days
+    end_day = first_test_day + config.test_days
+    train = _cut(config, world, clicks_TN, config.first_train_day, first_test_day)
+    test = _cut(config, world, clicks_TN, first_test_day, end_day)
     known_N = np.zeros(config.items, bool)
     known_N[train.item_B] = True
     known_N[train.behavior_item_H] = True
