@@ -35,11 +35,14 @@ class Turn:
       steps: taken.
       seconds: of the whole turn.
       held_s: of them, those in `Checkpoints.save`, in which no step is taken.
+      first_step_s: of them, those of the first step. What is being saved cannot be donated to it,
+        so it copies the table if `Checkpoints.save` has not.
     """
 
     steps: int
     seconds: float
     held_s: float = 0.0
+    first_step_s: float = 0.0
 
 
 class SavingRun:
@@ -90,14 +93,15 @@ class SavingRun:
     def saving(self) -> Turn:
         """Saves, and takes steps until the checkpoint is finished and older ones are gone."""
         started = time.perf_counter()
-        saved, steps = self._done, 0
+        saved, steps = self._done, 1
         self.checkpoints.save(saved, self._state)
         held_s = time.perf_counter() - started
+        first_step_s = self.in_peace(1).seconds
         while not self._finished(saved):
             self._take()
             steps += 1
         self._recorder.settle()
-        return Turn(steps, time.perf_counter() - started, held_s)
+        return Turn(steps, time.perf_counter() - started, held_s, first_step_s)
 
     def _take(self) -> None:
         batch = next(self._batches)

@@ -113,8 +113,12 @@ def run_in_peace(spec: Spec, workdir: Path) -> Straight:
             longest = max(longest, now - begun.setdefault(save, now))
         return False
 
-    attempt.runs_until(watch)
-    return Straight(arrays(workdir), losses(workdir), attempt.seconds, longest)
+    try:
+        attempt.runs_until(watch)
+        seconds = attempt.seconds
+    finally:
+        attempt.end()
+    return Straight(arrays(workdir), losses(workdir), seconds, longest)
 
 
 def anywhere(attempt: Attempt, straight: Straight, moments: random.Random) -> Callable[[], bool]:

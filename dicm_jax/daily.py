@@ -64,21 +64,26 @@ def daily(
                 stack.enter_context(alone(line))
             days = lineage.load(line)
             decided = _decided(days, day)
+
+        # ---- The day, unless it has been decided before
         if decided is None:
             try:
-                decided = _update(day, days, roles, preemption)
+                made = _update(day, days, roles, preemption)
             except PreemptedError:
                 print("preempted: saved; run the same command again to go on", file=sys.stderr)
                 return PREEMPTED
-            days = days.with_day(decided)
+            promoted = made.decision.promoted
             if is_main():
+                decided = strict(entry_of(made))
+                days = days.with_day(decided)
                 days.save()
         else:
+            promoted = decided["decision"]["promoted"]
             _say(f"{name} has been decided before; nothing was done")
-    _say(f"{name} {decided['decision']['words']}")
-    _say(json.dumps(strict(_last_line(decided, days))))
-    refused = not decided["decision"]["promoted"]
-    return REFUSED if refused and fail_on_refusal else DONE
+    if is_main() and decided is not None:
+        print(f"{name} {decided['decision']['words']}")
+        print(json.dumps(_last_line(decided, days)))
+    return REFUSED if fail_on_refusal and not promoted else DONE
 
 
 def _decided(days: Lineage, day: Day) -> dict[str, Any] | None:
@@ -94,7 +99,7 @@ def _decided(days: Lineage, day: Day) -> dict[str, Any] | None:
     return found
 
 
-def _update(day: Day, days: Lineage, roles: Roles, preemption: Preemption) -> dict[str, Any]:
+def _update(day: Day, days: Lineage, roles: Roles, preemption: Preemption) -> Made:
     """A day from its parent to its decision."""
     clock = time.perf_counter()
     workdir = days.folder / day.name
@@ -120,11 +125,19 @@ def _update(day: Day, days: Lineage, roles: Roles, preemption: Preemption) -> di
         outcome = fit(config, log, roles, workdir, preemption)
         after = score_split(split, outcome.probability_B)
 
-    # ---- The decision
-    decision = decide(day.rule, before, after)
-    made = Made(config, workdir, parent, log, before, after, decision, outcome.result)
-    times = {"started": started, "ended": now(), "seconds": round(time.perf_counter() - clock, 1)}
-    return strict({"day": day.name, "settings": settings_of(day)} | entry_of(made) | times)
+    return Made(
+        day=day,
+        config=config,
+        workdir=workdir,
+        parent=parent,
+        log=log,
+        before=before,
+        after=after,
+        decision=decide(day.rule, before, after),
+        result=outcome.result,
+        started=started,
+        seconds=round(time.perf_counter() - clock, 1),
+    )
 
 
 def _last_line(decided: dict[str, Any], days: Lineage) -> dict[str, Any]:

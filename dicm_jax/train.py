@@ -35,6 +35,7 @@ from dicm_jax.config import Config
 from dicm_jax.config_file import load_config, to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
+from dicm_jax.errors import ConfigError
 from dicm_jax.studies.files import write_json
 from dicm_jax.training import assemble, company, progress, watchdog
 from dicm_jax.training.devices import check_same_settings, is_main, start_roles
@@ -65,6 +66,7 @@ def fit(
 
     Raises:
       PreemptedError: SIGTERM came; a checkpoint of the step that was reached is on disk.
+      ConfigError: the run has taken more steps already than are asked for.
       DataError: input cannot be read; so is one then, if there is but one process.
     """
     # ---- Model, tables and input, and how they lie on the devices
@@ -79,6 +81,11 @@ def fit(
         kept = {"keep": config.checkpoint.keep, "keep_every": config.checkpoint.keep_every}
         checkpoints = stack.enter_context(of_run(workdir / CHECKPOINTS, **kept))
         done = checkpoints.latest() or 0
+        if done > total:
+            raise ConfigError(
+                f"train.steps={total}: the run in {workdir} has taken {done} steps already; ask for"
+                " more, score it by python -m dicm_jax.evaluate, or give another --workdir"
+            )
         model, params = assemble.new_model(job, from_scratch=not done)
         connection = job.connect(source, model)
         moves = assemble.optimizers(config.optimizer, source)
@@ -100,7 +107,8 @@ def fit(
         moves = moves.after(steps_before)
         stopping: Stopping = WholeRun()
         if config.train.patience:
-            best = stack.enter_context(of_run(workdir / BEST, keep=1))
+            # Two: the run may have to go on from a checkpoint that is older than the newest best.
+            best = stack.enter_context(of_run(workdir / BEST, keep=2))
             best.forget_after(done)  # an earlier try got further; its steps are taken again
             stopping = Patience(config.train.patience, best, notes)
 

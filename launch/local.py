@@ -167,18 +167,23 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """The command line."""
     arguments = _arguments(argv)
-    try:
-        children = start(arguments.processes, arguments.devices, arguments.command)
-    except OSError as error:
-        print(f"error: cannot start {arguments.command[0]}: {error}", file=sys.stderr)
-        return 1
+    children: list[Child] = []
+    came: list[int] = []
 
     def forward(number: int, _: object) -> None:
+        came.append(number)
         for child in children:
             child.send(number)
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
+    try:
+        children += start(arguments.processes, arguments.devices, arguments.command)
+    except OSError as error:
+        print(f"error: cannot start {arguments.command[0]}: {error}", file=sys.stderr)
+        return 1
+    for number in tuple(came):  # while they were being started
+        forward(number, None)
     return wait(children, arguments.grace)
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from dicm_jax.checkpoint.manager import Checkpoints
 from dicm_jax.cli import run_command
-from dicm_jax.errors import CheckpointError
+from dicm_jax.errors import CheckpointError, ConfigError
 from dicm_jax.train import train
 from dicm_jax.training.state import Params, TrainState
 
@@ -241,3 +241,8 @@ def test_a_damaged_checkpoint_is_named(straight, tmp_path, capsys):
         r"checkpoints/12: state/.* has 500 bytes, its manifest says .*nothing has been changed"
     )
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_fewer_steps_than_were_taken(straight, tmp_path):
+    with pytest.raises(ConfigError, match=r"train.steps=6: the run in .* has taken 12 steps"):
+        _run(shutil.copytree(straight, tmp_path / "run"), "train.steps=6")

@@ -1,6 +1,6 @@
 """Table 5 over months of H&M: a model updated monthly, by no, partial and full warm-up.
 
-A window of half a year moves over the log by a month, and a model is trained on it again, started
+A window of 91 days moves over the log by a month, and a model is trained on it again, started
 from the one before; it is tested on the month after the window.
 
     data       as in `configs/hm.py`
@@ -26,13 +26,13 @@ def get_config() -> dict[str, Any]:
     reported = dict(zip(WAYS, paper.WARM_UP.values(), strict=True))
     return {
         "title": "What to take over from last month's model",
-        "text": "The model of configs/hm.py, trained on half a year of purchases before each month "
+        "text": "The model of configs/hm.py, trained on 91 days of purchases before each month "
         "and tested on the month, started from the run of the month before by no, partial or full "
         "warm-up. The log is the same for all seeds; scores are means over the months after the "
         "first.",
         "base": str(BASE),
         "settings": {
-            "data.hm.train_days": 182,
+            "data.hm.train_days": 91,
             "train.epochs": 2,  # the paper's
             "checkpoint.every": 0,
             "checkpoint.keep": 1,

@@ -14,6 +14,8 @@ from dicm_jax.config_file import to_json_dict
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.metrics import Scores
 from dicm_jax.studies.study_file import dotted
+from dicm_jax.updates.begun import now, settings_of
+from dicm_jax.updates.daily_file import Day
 from dicm_jax.updates.lineage import Parent, manifest_crc32
 from dicm_jax.updates.rule import Decision
 
@@ -23,6 +25,7 @@ class Made:
     """A day that was trained and scored.
 
     Attributes:
+      day: what was asked.
       config: settings of its run.
       workdir: folder of its run.
       parent: the run that it started from; None if it is the first.
@@ -30,8 +33,11 @@ class Made:
       before, after: scores of the parent and of the day; no `before` on the first day.
       decision: what became of it.
       result: what training ended with.
+      started: when it was begun, by the first try if there were several.
+      seconds: of the last try.
     """
 
+    day: Day
     config: Config
     workdir: Path
     parent: Parent | None
@@ -40,13 +46,17 @@ class Made:
     after: Scores
     decision: Decision
     result: Mapping[str, Any]
+    started: str
+    seconds: float
 
 
 def entry_of(made: Made) -> dict[str, Any]:
-    """What the lineage keeps of a day, beside its name, its settings and its times."""
+    """What the lineage keeps of a day."""
     return {
+        "day": made.day.name,
         "parent": None if made.parent is None else made.parent.day,
         "checkpoint": _checkpoint(made.workdir, made.result["best_step"]),
+        "settings": settings_of(made.day),
         "changed": _changed(made.config, made.parent),
         "log": _log(made.log, made.config.evaluate.split),
         "warm_up": _warm_up(made),
@@ -54,6 +64,9 @@ def entry_of(made: Made) -> dict[str, Any]:
         "after": dataclasses.asdict(made.after),
         "steps": made.result["steps"],
         "decision": dataclasses.asdict(made.decision) | {"words": made.decision.words},
+        "started": made.started,
+        "ended": now(),
+        "seconds": made.seconds,
     }
 
 

@@ -6,6 +6,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 from benchmarks import saving
 from benchmarks._saving_run import Turn
 
@@ -36,18 +38,23 @@ def test_a_small_run_ends_with_both_shares(tmp_path):
     assert result["benchmark"] == "saving"
     assert result["state_bytes"] >= 4 * 2**20
     assert len(result["held_s"]) == len(result["lost_s"]) == 2
+    assert all(seconds > 0 for seconds in result["first_step_s"])
     assert {"ratio", "blocked_share", "lost_share", "against", "versions", "date"} <= set(result)
     assert not list(tmp_path.iterdir())
 
 
 def test_what_is_lost_is_what_the_steps_would_not_have_taken():
-    kept = saving.Round(Turn(steps=10, seconds=3.5, held_s=0.5), step_s=0.2)
-    assert kept.lost_s == 1.5
-    assert kept.slowdown == 1.5
-    assert math.isnan(saving.Round(Turn(steps=0, seconds=0.4, held_s=0.4), 0.2).slowdown)
-    report = saving.report([kept, saving.Round(Turn(0, 0.3, 0.3), 0.2), kept])
-    assert report["ratio"] == round(1 - 1.5 / 60, 4)
-    assert report["blocked_share"] == round(0.5 / 60, 5)
+    turn = Turn(steps=11, seconds=4.0, held_s=0.5, first_step_s=0.5)
+    kept = saving.Round(turn, step_s=0.2)
+    assert kept.blocked_s == pytest.approx(0.8)
+    assert kept.lost_s == pytest.approx(1.8)
+    assert kept.slowdown == pytest.approx(1.5)
+    quick = saving.Round(Turn(1, 0.4, 0.3, 0.1), 0.2)
+    assert quick.blocked_s == 0.3  # a quick step brings nothing back
+    assert math.isnan(quick.slowdown)
+    report = saving.report([kept, quick, kept])
+    assert report["ratio"] == 0.97
+    assert report["blocked_share"] == round(0.8 / 60, 5)
 
 
 def test_help_has_an_example():

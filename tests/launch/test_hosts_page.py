@@ -5,7 +5,7 @@ import re
 import pytest
 
 from dicm_jax.config import Config
-from dicm_jax.training import company
+from dicm_jax.training import signs_of_life
 from tests.multiprocess import test_faults as faults
 from tests.multiprocess.processes import ROOT
 
@@ -44,18 +44,18 @@ def test_settings_that_it_names_are_there():
 def test_times_follow_from_the_defaults(event, factor, section, setting):
     value = getattr(getattr(Config(), section), setting)
     within = _row(event)[2]
-    assert re.match(r"(\d+) s ", within)[1] == f"{factor * value:.0f}"
+    assert within.startswith(f"{factor * value:.0f} s ")
     if factor != 1:
         assert f"({factor:g} × `{section}.{setting}`" in within
 
 
 def test_times_leave_room_for_what_is_waited_for():
-    """Beats of `company`: hearing and looking take one each, and process 0 goes last."""
+    """Beats of `signs_of_life`: hearing and looking take one each, and process 0 goes last."""
     hearing_looking_telling = 3
-    lost = company.BEATS + hearing_looking_telling + 2
-    failed = company._GRACE + hearing_looking_telling
-    assert lost / company.BEATS <= faults.IN_TIME
-    assert failed / company.BEATS <= 0.6
+    lost = signs_of_life.BEATS + hearing_looking_telling + 2
+    failed = signs_of_life.GRACE + hearing_looking_telling
+    assert lost / signs_of_life.BEATS <= faults.IN_TIME
+    assert failed / signs_of_life.BEATS <= 0.6
     assert faults.IN_TIME * Config().mesh.heartbeat_s <= 60, "lost processes end a run in a minute"
 
 

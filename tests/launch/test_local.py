@@ -88,6 +88,22 @@ def test_one_that_does_not_heed_sigterm_is_killed_after_the_grace():
     assert ended.returncode == 3
 
 
+def test_the_last_word_is_that_of_the_process_that_failed_in_a_real_run():
+    command = [sys.executable, "-m", "tests.multiprocess.faulty", "fails", "1"]
+    ended = subprocess.run(
+        [*LAUNCH, "--processes=2", "--devices=1", "--", *command],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 1
+    last = ended.stderr.partition("process 1 failed with exit code 1, the first to fail.")[2]
+    assert last.endswith("    error: rows.npy: 7 rows asked for, found 5; write it anew\n")
+
+
 @pytest.mark.parametrize(("codes", "expected"), [("0", 0), ("75", 75), ("75 * (me == 1)", 75)])
 def test_the_exit_code_is_that_of_the_run(codes, expected):
     assert _launch("--processes=2", code=f"{WHO} sys.exit({codes})").returncode == expected

@@ -70,7 +70,7 @@ def input_of(clock: Clock, waits: list[float]) -> Iterator[str]:
 def test_the_share_is_what_the_loop_waited_of_its_time(recorder, clock, lines):
     waits = [9.0, 9.0, 1.0, 2.0, 1.0, 0.0]
     taken = []
-    for step, batch in enumerate(recorder.awaited(input_of(clock, waits)), 1):
+    for step, batch in enumerate(recorder.awaited(input_of(clock, waits), first=1), 1):
         taken.append(batch)
         clock.pass_(4.0)
         recorder.add(step, report())
@@ -86,7 +86,9 @@ def test_the_share_is_what_the_loop_waited_of_its_time(recorder, clock, lines):
 
 
 def test_what_was_waited_before_a_restart_of_the_clock_is_left_out(recorder, clock):
-    for step, _ in enumerate(recorder.awaited(input_of(clock, [0.0] * 3 + [50.0, 0.0])), 1):
+    for step, _ in enumerate(
+        recorder.awaited(input_of(clock, [0.0] * 3 + [50.0, 0.0]), first=1), 1
+    ):
         if step == 4:
             recorder.restart_clock()
         clock.pass_(1.0)
@@ -101,7 +103,7 @@ def test_input_that_fails_ends_the_batches_and_is_kept(recorder, clock):
         yield from input_of(clock, [1.0, 1.0])
         raise DataError("record 5 cannot be read")
 
-    assert len(list(recorder.awaited(failing()))) == 2
+    assert len(list(recorder.awaited(failing(), first=1))) == 2
     assert isinstance(recorder.failure, DataError)
 
 
@@ -112,5 +114,5 @@ def test_in_one_of_several_processes_it_is_raised_at_once(recorder, monkeypatch)
 
     monkeypatch.setattr(recorder_module.jax, "process_count", lambda: 2)
     with pytest.raises(DataError, match="record 5 cannot be read"):
-        next(recorder.awaited(failing()))
+        next(recorder.awaited(failing(), first=1))
     assert recorder.failure is None

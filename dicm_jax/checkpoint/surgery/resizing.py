@@ -25,7 +25,7 @@ from dicm_jax.errors import CheckpointError
 
 NEW, PADDING = -1, -2
 """In the place of a row's number: the row is of a new key, or of none."""
-_ROWS_AT_ONCE = 2**19
+_ROWS_AT_ONCE = 2**20
 _TILE = 512
 """Rows that are drawn together: what a new row holds depends on its number, not on blocks."""
 _TABLE, _TABLE_ROWS = "ids.", "ids.row"
@@ -73,7 +73,8 @@ class Resized:
         for start in range(rows.start, rows.stop, _ROWS_AT_ONCE):
             stop = min(start + _ROWS_AT_ONCE, rows.stop)
             old_N = self.old_row(np.arange(start, stop, dtype=np.int64))
-            for first, last in _runs(old_N):
+            # In the order in which they lay: what is packed together is unpacked once.
+            for first, last in sorted(_runs(old_N), key=lambda run: old_N[run[0]]):
                 old, place = int(old_N[first]), slice(start - rows.start + first, None)
                 into = values[place][: last - first]
                 if old >= 0:

@@ -15,8 +15,8 @@ import tensorstore as ts
 from dicm_jax.checkpoint.surgery.blocks import Region, Shape
 from dicm_jax.errors import CheckpointError
 
-_CACHE_BYTES = 2 * 64 * 2**20
-"""For chunks that are read in parts; grows to the largest chunk, which is decoded whole anyway."""
+_CACHE_BYTES = 140 * 2**20
+"""For chunks that are read in parts: two of those that runs and surgery write."""
 _NODES_BYTES = 10 * 2**20
 _ARRAYS = ("jax.Array", "np.ndarray", "scalar")
 
@@ -66,8 +66,8 @@ def open_arrays(folder: Path) -> dict[str, Stored]:
         names = _names(folder)
         stores = {name: _open(folder, name, _CACHE_BYTES) for name in names}
         largest = max((_chunk_bytes(store) for store in stores.values()), default=0)
-        if largest > _CACHE_BYTES:
-            stores = {name: _open(folder, name, largest) for name in names}
+        if 2 * largest > _CACHE_BYTES:  # it is unpacked whole anyway, but only once then
+            stores = {name: _open(folder, name, 2 * largest) for name in names}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
             f"{folder}: not the arrays of a checkpoint ({_first_line(error)}); name the folder of a"

@@ -102,8 +102,14 @@ def assert_same_bits(one: dict[str, np.ndarray], other: dict[str, np.ndarray]) -
 
 def restored(folder: Path, like: TrainState) -> TrainState:
     """The state of the checkpoint in a folder, as a run that goes on reads it."""
-    settings = {"model.id_init_scale": 0.5}
-    with Checkpoints(step_of(folder).parent, keep=None, settings=settings) as checkpoints:
+    found = record(folder)
+    with Checkpoints(
+        step_of(folder).parent,
+        keep=None,
+        settings={"model.id_init_scale": 0.5},
+        vocabularies=dict(found["vocabularies"]),
+        vocabulary_crcs=found["vocabulary_crcs"],
+    ) as checkpoints:
         return checkpoints.restore(STEP, like=like)
 
 

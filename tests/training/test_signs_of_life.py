@@ -8,7 +8,7 @@ import pytest
 
 from dicm_jax.errors import CheckpointError, DataError, LostProcessError
 from dicm_jax.training import progress
-from dicm_jax.training.company import BEATS, Company
+from dicm_jax.training.signs_of_life import BEATS, Company
 
 
 class Board:
@@ -44,7 +44,7 @@ class World:
         for _ in range(round(seconds / pause)):
             self.now += pause
             for p in alive:
-                self.all[p]._try_to_beat()
+                self.all[p].try_to_beat()
             for p in alive:
                 if p not in messages and (message := self.all[p].look()):
                     messages[p] = message
@@ -161,7 +161,7 @@ def test_process_0_stays_until_the_others_have_ended():
     assert time.monotonic() - started < 0.02
     for p in (1, 2):
         world.all[p].depart("process 2 is lost")
-    world.all[0]._try_to_beat()
+    world.all[0].try_to_beat()
     world.all[0].go_last()
     assert time.monotonic() - started < 0.3
     assert json.loads(world.board.texts["dicm_jax/company/1"])["end"] == "process 2 is lost"
