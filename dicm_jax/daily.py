@@ -25,7 +25,6 @@ from dicm_jax.command_line import split_overrides
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.errors import ConfigError
-from dicm_jax.studies.files import strict
 from dicm_jax.train import fit
 from dicm_jax.training import company, progress, watchdog
 from dicm_jax.training.agreement import together
@@ -39,6 +38,7 @@ from dicm_jax.updates.entry import Made, entry_of
 from dicm_jax.updates.lineage import Lineage, alone
 from dicm_jax.updates.parent import predictions_of_parent, starting_from
 from dicm_jax.updates.rule import decide
+from dicm_jax.whole_files import strict
 
 REFUSED = 3
 """Exit code of a refused day, where ``--fail-on-refusal`` asks for one."""

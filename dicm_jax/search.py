@@ -23,10 +23,10 @@ from dicm_jax.cli import DONE, FAILED, PREEMPTED, run_command
 from dicm_jax.command_line import split_overrides
 from dicm_jax.errors import ConfigError
 from dicm_jax.searches.search_file import Search, load_search
-from dicm_jax.studies.files import write_json
 from dicm_jax.studies.runner import Runner
 from dicm_jax.train import PreemptedError
 from dicm_jax.training.preemption import Preemption
+from dicm_jax.whole_files import write_json
 
 _EXAMPLE = """\
 example:

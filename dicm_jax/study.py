@@ -24,12 +24,12 @@ from dicm_jax.errors import ConfigError
 from dicm_jax.report.page import report
 from dicm_jax.report.text import text_report
 from dicm_jax.studies.cells import STUDY_FILE, Cell, cells_of, check_folder
-from dicm_jax.studies.files import strict, write_json, write_text
 from dicm_jax.studies.results import Results, as_json, gather
 from dicm_jax.studies.runner import Runner
 from dicm_jax.studies.study_file import load_study
 from dicm_jax.train import PreemptedError
 from dicm_jax.training.preemption import Preemption
+from dicm_jax.whole_files import strict, write_json, write_text
 
 _EXAMPLE = """\
 example:

@@ -36,7 +36,6 @@ from dicm_jax.config_file import load_config, to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.errors import ConfigError
-from dicm_jax.studies.files import write_json
 from dicm_jax.training import assemble, company, progress, watchdog
 from dicm_jax.training.devices import check_same_settings, is_main, start_roles
 from dicm_jax.training.evaluation import oracle_gauc, predictor, score_split
@@ -44,6 +43,7 @@ from dicm_jax.training.events import Events, NoEvents, jsonable
 from dicm_jax.training.feed import feed
 from dicm_jax.training.preemption import PreemptedError, Preemption
 from dicm_jax.training.recorder import Recorder
+from dicm_jax.whole_files import write_json
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,9 +25,9 @@ from dicm_jax.search import search
 from dicm_jax.searches import trials
 from dicm_jax.searches.search_file import load_search
 from dicm_jax.studies.cells import Cell
-from dicm_jax.studies.files import write_json
 from dicm_jax.studies.runner import Runner
 from dicm_jax.train import PreemptedError
+from dicm_jax.whole_files import write_json
 
 ROOT = Path(__file__).parents[1]
 BASE = str(ROOT / "configs/dicm.py")

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from dicm_jax.checkpoint.known_ids import Keys
+from dicm_jax.checkpoint.surgery.blocks import BlockArray
 from dicm_jax.errors import CheckpointError
 
 _BLOCK_BYTES = 64 * 2**20
@@ -87,13 +88,13 @@ def _old_keys(name: str, old: Keys, new: Keys, where: str) -> np.ndarray:
     return pc.fill_null(found, NEW).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
-def carry(old: Any, fresh: jax.Array, row_V: np.ndarray) -> jax.Array:
+def carry(old: BlockArray, fresh: jax.Array, row_V: np.ndarray) -> jax.Array:
     """The new table: old rows where there are any, else those of `fresh`; laid out like `fresh`.
 
     The old table is read in pieces, and each process reads what its own devices need.
 
     Args:
-      old: the old table on disk (`stored_arrays.open_array`).
+      old: the old table on disk (`surgery.stored.open_arrays`).
       fresh: the new table as it starts, ``[V, E]``.
       row_V: as `match` made it.
     """
@@ -112,13 +113,13 @@ def _ends(index: Any, rows: int) -> tuple[int, int]:
     return first, end
 
 
-def _filled(old: Any, into_UE: np.ndarray, row_U: np.ndarray) -> np.ndarray:
+def _filled(old: BlockArray, into_UE: np.ndarray, row_U: np.ndarray) -> np.ndarray:
     order_U = np.argsort(row_U, kind="stable")
     sorted_U = row_U[order_U]
-    block = max(1, _BLOCK_BYTES // (old.shape[1] * old.dtype.numpy_dtype.itemsize))
+    block = max(1, _BLOCK_BYTES // (old.shape[1] * old.dtype.itemsize))
     for first in range(0, old.shape[0], block):
         low, high = np.searchsorted(sorted_U, (first, first + block))
         if low < high:
-            rows_UE = old[first : min(first + block, old.shape[0])].read().result()
+            rows_UE = old.read((slice(first, min(first + block, old.shape[0])), slice(None)))
             into_UE[order_U[low:high]] = rows_UE[sorted_U[low:high] - first]
     return into_UE

@@ -197,6 +197,8 @@ class Checkpoints:
         """Says which folder it is about, and what to do, where Orbax and the system fail."""
         try:
             yield
+        except jax.errors.JaxRuntimeError:
+            raise  # of the arrays, not of the disk: the step that makes them has failed
         except (ValueError, KeyError, TypeError, OSError, RuntimeError) as error:
             remedy = (
                 "remove the newest folder in it to go on from an older checkpoint"
@@ -212,10 +214,14 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_) -> None:
-        """Wait until everything is written."""
-        with self._told("written"):
-            self._manager.close()
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Wait until everything is written; an error on the way out does not hide the first one."""
+        try:
+            with self._told("written"):
+                self._manager.close()
+        except CheckpointError:
+            if error is None:
+                raise
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:

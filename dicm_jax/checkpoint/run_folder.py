@@ -11,9 +11,9 @@ from dicm_jax.config import Config
 from dicm_jax.config_file import from_json_dict, to_json_dict
 from dicm_jax.errors import CheckpointError
 from dicm_jax.locked import locked
-from dicm_jax.studies.files import write_json
 from dicm_jax.training.agreement import together
 from dicm_jax.training.devices import is_main
+from dicm_jax.whole_files import write_json
 
 SETTINGS = "config.json"
 _LOCK = ".lock"

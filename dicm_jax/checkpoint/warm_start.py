@@ -22,7 +22,7 @@ from dicm_jax.checkpoint.carried_rows import Carried, carry, match
 from dicm_jax.checkpoint.known_ids import Keys
 from dicm_jax.checkpoint.locate import step_folder
 from dicm_jax.checkpoint.manager import named_leaves
-from dicm_jax.checkpoint.stored_arrays import open_array
+from dicm_jax.checkpoint.surgery.stored import open_arrays
 from dicm_jax.checkpoint.warm_report import ArrayReport, Fate, WarmReport
 from dicm_jax.config import CheckpointConfig
 from dicm_jax.errors import CheckpointError
@@ -105,8 +105,9 @@ def warm_start(asked: WarmUp, state: TrainState, keys: Keys) -> tuple[TrainState
         rows: dict[str, Carried] = {}
         if moving:
             row_V, rows = match(old, keys, str(path))
+            tables = open_arrays(path / "state")
             for name in (n for n in wanted if n.startswith("ids.")):
-                found[name] = carry(open_array(path / "state", name), fresh[name], row_V)
+                found[name] = carry(tables[name], fresh[name], row_V)
         elif ROWS in taken:
             rows = {name: Carried(size, 0, 0) for name, size in keys.sizes.items()}
     except (ValueError, KeyError, TypeError, OSError) as error:

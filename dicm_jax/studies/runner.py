@@ -18,12 +18,12 @@ from dicm_jax.errors import DicmError
 from dicm_jax.evaluate import segments_of
 from dicm_jax.metrics import score
 from dicm_jax.studies.cells import FAILURE, PICTURES, RESULT, Cell
-from dicm_jax.studies.files import write_json, write_text
 from dicm_jax.studies.pictures import sample_pictures
 from dicm_jax.train import PreemptedError, fit
 from dicm_jax.training.devices import start_roles
 from dicm_jax.training.evaluation import oracle_gauc
 from dicm_jax.training.preemption import Preemption
+from dicm_jax.whole_files import write_json, write_text
 
 
 class Runner:

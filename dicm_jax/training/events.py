@@ -9,7 +9,7 @@ from tensorboard.compat.proto import event_pb2, summary_pb2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from dicm_jax.errors import DataError
-from dicm_jax.studies.files import write_text
+from dicm_jax.whole_files import write_text
 
 
 @runtime_checkable

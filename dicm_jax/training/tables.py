@@ -169,7 +169,7 @@ def data_marks(log: ClickLog, files: Mapping[str, TableFiles]) -> dict[str, dict
             rows_VD, _ = files[name].gather(keys)
         else:
             continue  # a model that does not see this content
-        crc = zlib.crc32(np.ascontiguousarray(rows_VD).view(np.uint8))
+        crc = zlib.crc32(rows_VD.tobytes())
         marks[name] = {"rows": features.count, "width": features.width, "crc32": crc}
     return marks
 

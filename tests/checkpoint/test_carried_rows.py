@@ -12,7 +12,7 @@ from dicm_jax.checkpoint import carried_rows, known_ids
 from dicm_jax.checkpoint.carried_rows import NEW, Carried, carry, match
 from dicm_jax.checkpoint.known_ids import Keys, crc_of
 from dicm_jax.checkpoint.manager import Checkpoints
-from dicm_jax.checkpoint.stored_arrays import open_array
+from dicm_jax.checkpoint.surgery.stored import open_arrays
 from dicm_jax.errors import CheckpointError
 from tests import small_world
 
@@ -66,7 +66,7 @@ def test_tables_are_carried_in_pieces_to_every_server(shape, tmp_path, monkeypat
     row_V = rng.integers(-1, len(old_VE), 4096)
     on_servers = table_sharding(colocated(MeshShape(*shape)).servers)
     fresh = jax.device_put(jnp.asarray(rng.normal(size=(4096, 5)), jnp.float32), on_servers)
-    made = carry(open_array(tmp_path / "1" / "state", "ids.row"), fresh, row_V)
+    made = carry(open_arrays(tmp_path / "1" / "state")["ids.row"], fresh, row_V)
     assert made.sharding == fresh.sharding
     expected_VE = np.where(row_V[:, None] < 0, np.asarray(fresh), old_VE[row_V])
     np.testing.assert_array_equal(np.asarray(made), expected_VE)

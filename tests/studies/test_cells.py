@@ -7,10 +7,10 @@ import pytest
 from dicm_jax.config_file import to_json_dict
 from dicm_jax.errors import CheckpointError, ConfigError
 from dicm_jax.studies.cells import Cell, cells_of, check_folder
-from dicm_jax.studies.files import write_json
 from dicm_jax.studies.runner import Runner
 from dicm_jax.studies.study_file import load_study
 from dicm_jax.training.preemption import Preemption
+from dicm_jax.whole_files import write_json
 
 ROOT = Path(__file__).parents[2]
 

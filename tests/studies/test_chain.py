@@ -8,9 +8,9 @@ import pytest
 from dicm_jax.errors import ConfigError
 from dicm_jax.studies.cells import Cell, cells_of
 from dicm_jax.studies.chain import chain
-from dicm_jax.studies.files import write_json
 from dicm_jax.studies.results import gather
 from dicm_jax.studies.study_file import load_study
+from dicm_jax.whole_files import write_json
 
 ROOT = Path(__file__).parents[2]
 DAYS = [{"data.world.unseen_days": days} for days in (3, 2, 0)]
