@@ -9,6 +9,8 @@ from dicm_jax.checkpoint.carried_rows import Carried
 
 WARM_REPORT = "warm_start.json"
 """Name of the report in a run's folder."""
+TRAINED = ("params.", "moments.", "ids.row")
+"""How the names of trained arrays begin; the others are what optimizers keep."""
 _FORMAT, _VERSION = "dicm_jax warm start", 1
 Fate = Literal["restored", "grown", "shrunk", "remapped", "skipped", "not in this model"]
 
@@ -67,14 +69,14 @@ class WarmReport:
         sealed_json.save(path, body | dataclasses.asdict(self))
 
     def lines(self) -> list[str]:
-        """The report in words."""
+        """The report in words; of what optimizers keep, the counts alone."""
         fates = ", ".join(f"{count} {fate}" for fate, count in self.counts.items())
         kept = f"; optimizer kept for {', '.join(self.optimizer)}" if self.optimizer else ""
         lines = [f"warm start ({self.parts}) from {self.source}: {fates} arrays{kept}"]
         lines += [
             f"  {array.name}: {array.fate}, {_shape(array.found)} -> {_shape(array.shape)}"
             for array in self.arrays
-            if array.fate != "restored"
+            if array.fate != "restored" and array.name.startswith(TRAINED)
         ]
         return lines + [
             f"  IDs of {name}: {rows.kept:,} kept, {rows.new:,} new, {rows.gone:,} gone"

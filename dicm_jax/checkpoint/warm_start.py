@@ -23,7 +23,7 @@ from dicm_jax.checkpoint.known_ids import Keys
 from dicm_jax.checkpoint.locate import step_folder
 from dicm_jax.checkpoint.manager import named_leaves
 from dicm_jax.checkpoint.surgery.stored import open_arrays
-from dicm_jax.checkpoint.warm_report import ArrayReport, Fate, WarmReport
+from dicm_jax.checkpoint.warm_report import TRAINED, ArrayReport, Fate, WarmReport
 from dicm_jax.config import CheckpointConfig
 from dicm_jax.errors import CheckpointError
 from dicm_jax.training.agreement import together
@@ -31,7 +31,6 @@ from dicm_jax.training.state import TrainState
 
 Parts = Literal["none", "partial", "full", "pattern"]
 ROWS, ID_MOMENTS = "ids.row", ("ids.mu", "ids.nu")
-_TRAINED = ("params.", "moments.", ROWS)
 _DENSE = ("embedders", "net")
 
 
@@ -132,7 +131,7 @@ def _arrays(state: TrainState) -> dict[str, Any]:
 
 def _taken(asked: WarmUp, fresh: Mapping[str, Any]) -> dict[str, Any]:
     """The trained arrays that are taken over, by name."""
-    trained = {name: leaf for name, leaf in fresh.items() if name.startswith(_TRAINED)}
+    trained = {name: leaf for name, leaf in fresh.items() if name.startswith(TRAINED)}
     if asked.parts == "pattern":
         return {name: trained[name] for name in _matching(asked.patterns, list(trained))}
     if asked.parts == "full":
