@@ -12,7 +12,7 @@ import pytest
 
 from dicm_jax import daily as command
 from dicm_jax.checkpoint.restore import restore_run
-from dicm_jax.checkpoint.stored_arrays import open_array
+from dicm_jax.checkpoint.surgery.stored import open_arrays
 from dicm_jax.cli import DONE, PREEMPTED, run_command
 from dicm_jax.daily import REFUSED, daily
 from dicm_jax.data.readers import read_log
@@ -62,9 +62,10 @@ def _arrays(line: Path, day: str) -> dict[str, np.ndarray]:
     """Every array of the checkpoint that a day came to."""
     of = _entry(line, day)["checkpoint"]
     state = line / day / of["folder"] / str(of["step"]) / "state"
-    names = json.loads((state / "_METADATA").read_text())["tree_metadata"]
-    keys = [json.loads(json.dumps(entry["key_metadata"]))[0]["key"] for entry in names.values()]
-    return {name: open_array(state, name).read().result() for name in keys}
+    return {
+        name: array.read(tuple(slice(0, size) for size in array.shape))
+        for name, array in open_arrays(state).items()
+    }
 
 
 @pytest.fixture(scope="module", name="first")
