@@ -228,7 +228,7 @@ def test_a_key_in_the_wrong_section(defaults):
 
 def test_a_key_unlike_any_other(defaults):
     message = message_of(defaults, "mesh.qqq=3")
-    keys = "placement, worker, server, servers_on, virtual_devices"
+    keys = "placement, worker, server, servers_on, virtual_devices, join_s, heartbeat_s"
     assert f"there is no key mesh.qqq. Keys of mesh: {keys}" in message
 
 
@@ -241,7 +241,7 @@ def test_a_key_below_a_value(defaults):
 def test_a_section_set_as_a_value(write, defaults):
     assert message_of(defaults, "mesh=3") == (
         "--config.mesh=3: mesh is a section, and '3' is no section; set its keys one by one: "
-        "placement, worker, server, servers_on, virtual_devices"
+        "placement, worker, server, servers_on, virtual_devices, join_s, heartbeat_s"
     )
     path = write("config.data = {'world': 'small'}")
     assert f"{path}: data.world is a section, and 'small' is no section" in message_of(path)
