@@ -137,9 +137,10 @@ def test_a_folder_of_another_kind(source, tmp_path, capsys):
     fails(capsys, "does not say its step", "inspect", copy, "--no-verify")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_no_leave_to_write(source, tmp_path, capsys):
     (tmp_path / "closed").mkdir(mode=0o500)
+    if os.access(tmp_path / "closed", os.W_OK):
+        pytest.skip("this process may write anywhere, as root does: run it without capabilities")
     output = f"--output={tmp_path / 'closed' / 'out'}"
     fails(capsys, "cannot be written .*Permission denied", "drop", source, "ids.*", output)
 
