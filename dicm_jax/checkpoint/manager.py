@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from dicm_jax.checkpoint import manifest
@@ -97,6 +98,10 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, notes: dict[str, Any] | None = None) -> None:
         """Save in the background; the arrays may be donated as soon as this returns.
 
+        On CPUs the state is copied first: Orbax writes arrays in host memory from where they lie,
+        and a step that is given them cannot reuse their buffers; it would copy them itself, slowly,
+        beside the threads that write.
+
         Args:
           step: steps taken.
           state: after them.
@@ -111,6 +116,8 @@ class Checkpoints:
             "data": {name: dict(mark) for name, mark in self.data.items()},
             "lists": _lists(state),
         }
+        if jax.default_backend() == "cpu":
+            state = _copied(state)
         errors = dict(named_leaves(state.errors))
         items = {"errors": _in_pieces(errors)} if errors else {}
         with self._told("written"):
@@ -222,6 +229,11 @@ class Checkpoints:
         except CheckpointError:
             if error is None:
                 raise
+
+
+def _copied(state: TrainState) -> TrainState:
+    """The same arrays in other buffers, on the same devices, once they are all there."""
+    return jax.block_until_ready(jax.tree.map(jnp.copy, state))
 
 
 def _as_tree(state: TrainState) -> dict[str, Any]:
