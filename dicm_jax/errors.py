@@ -30,3 +30,19 @@ class NonFiniteError(DicmError):
 
 class LostProcessError(DicmError):
     """Another process of the run is lost, or has failed."""
+
+
+class ServableError(DicmError):
+    """A servable cannot be made or used."""
+
+
+class RequestError(DicmError):
+    """A request to a ranker cannot be answered; nothing else is affected."""
+
+
+class UnknownNameError(RequestError):
+    """A request names a user, an item or a field that is not there."""
+
+
+class TooLargeError(RequestError):
+    """A request asks for more than the ranker has room for."""

@@ -36,7 +36,7 @@ from dicm_jax.config_file import load_config, to_json_dict
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog, GroupedImpressions
 from dicm_jax.errors import ConfigError
-from dicm_jax.training import assemble, company, progress, watchdog
+from dicm_jax.training import assemble, baseline, company, progress, watchdog
 from dicm_jax.training.devices import check_same_settings, is_main, start_roles
 from dicm_jax.training.evaluation import oracle_gauc, predictor, score_split
 from dicm_jax.training.events import Events, NoEvents, jsonable
@@ -209,19 +209,6 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _without_images(config: Config) -> Config:
-    """The baseline: the same run of the same model without its image inputs.
-
-    It starts from nothing, as the paper's does (Table 6): of a run with images, its net could take
-    nothing over.
-    """
-    return dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, images="none"),
-        checkpoint=dataclasses.replace(config.checkpoint, warm_start=None),
-    )
-
-
 def train(path: str, workdir: Path, overrides: Sequence[str]) -> int:
     """The whole command: read, train, compare, report."""
     started = time.perf_counter()
@@ -236,9 +223,10 @@ def train(path: str, workdir: Path, overrides: Sequence[str]) -> int:
             _describe(config, log, roles)
             result = fit(config, log, roles, workdir, preemption).result
             if config.train.baseline:
-                plain = _without_images(config)
-                baseline = fit(plain, log, roles, workdir / "baseline", preemption).result
-                result |= {"baseline_gauc": baseline["gauc"], "baseline_auc": baseline["auc"]}
+                plain = baseline.without_images(config)
+                folder = workdir / baseline.FOLDER
+                without = fit(plain, log, roles, folder, preemption).result
+                result |= {"baseline_gauc": without["gauc"], "baseline_auc": without["auc"]}
     except PreemptedError:
         print("preempted: saved; run the same command again to go on", file=sys.stderr)
         return PREEMPTED

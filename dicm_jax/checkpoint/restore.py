@@ -7,6 +7,7 @@ from dicm_jax.ams.mesh import Roles
 from dicm_jax.checkpoint.belonging import checkpoints_of
 from dicm_jax.checkpoint.locate import BEST, CHECKPOINTS, steps_in, trained
 from dicm_jax.checkpoint.run_folder import config_of
+from dicm_jax.config import Config
 from dicm_jax.data.readers import read_log
 from dicm_jax.data.schema import ClickLog
 from dicm_jax.errors import CheckpointError
@@ -43,6 +44,7 @@ def restore_run(
     workdir: Path,
     step: int | None = None,
     *,
+    config: Config | None = None,
     log: ClickLog | None = None,
     roles: Roles | None = None,
 ) -> Restored:
@@ -51,13 +53,14 @@ def restore_run(
     Args:
       workdir: folder of the run.
       step: the checkpoint; None for the best, where the run looked for it, else the newest.
+      config: its settings, if its folder does not have them.
       log: its log, if it has been read; else it is.
       roles: its devices, if they have been set up; else they are.
 
     Raises:
       CheckpointError: there is no run, or no such checkpoint.
     """
-    config = config_of(workdir)
+    config = config_of(workdir) if config is None else config
     roles = start_roles(config.mesh, config.train.lanes) if roles is None else roles
     job = assemble.start_job(config, read_log(config.data) if log is None else log, roles)
     source = assemble.train_source(config, job.log)

@@ -102,7 +102,7 @@ class Concatenation(nnx.Module):
         from_GN = place_1N + jnp.maximum(length_G1 - self.behaviors, 0)
         kept_GNE = jnp.take_along_axis(behavior_GLE, from_GN[..., None], axis=1, mode="clip")
         kept_GNE = jnp.where((from_GN < length_G1)[..., None], kept_GNE, 0.0)
-        return kept_GNE.reshape(len(kept_GNE), -1)[group_B]
+        return kept_GNE.reshape(kept_GNE.shape[0], -1)[group_B]
 
 
 def as_they_are(weight_BL: Float[Array, "B L"], mask_BL: Bool[Array, "B L"]) -> Array:

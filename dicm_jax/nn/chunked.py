@@ -23,7 +23,7 @@ def in_chunks(function: Callable[..., jax.Array], chunk: int, *arrays_B: jax.Arr
       chunk: rows at a time.
       arrays_B: what it is applied to.
     """
-    rows = len(arrays_B[0])
+    rows = arrays_B[0].shape[0]  # may be a symbol, where programs are exported
     if rows <= chunk:
         return function(*arrays_B)
     n_chunks = -(-rows // chunk)

@@ -14,6 +14,7 @@ DRAWN = (
 )
 """What stands for a photo that is not there, in words."""
 _WIDTH, _HEIGHT = 64, 96
+_SVG = "http://www.w3.org/2000/svg"
 
 
 def symbols(photos: Mapping[str, bytes], looks: Mapping[str, Sequence[float] | None]) -> Markup:
@@ -38,6 +39,13 @@ def photo(row: int, label: str) -> Markup:
         viewbox=f"0 0 {_WIDTH} {_HEIGHT}",
         role="img",
         aria_label=label,
+    )
+
+
+def drawing(look: Sequence[float]) -> str:
+    """An SVG file of what stands for a photo that is not there."""
+    return str(
+        el("svg", _swatch(look), xmlns=_SVG, viewbox=f"0 0 {_WIDTH} {_HEIGHT}", width=_WIDTH)
     )
 
 

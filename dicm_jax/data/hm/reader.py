@@ -110,7 +110,18 @@ def load(
     ids_NF = np.column_stack([np.arange(n_items, dtype=np.int32), articles.keys_NF])
     items = Items(ids_NF=ids_NF, image_N=image_N)
     notes = {name: float(value) for name, value in notes.items()}
-    return ClickLog("hm", fields, sizes, items, features, train, test, notes=notes, photo=photos)
+    return ClickLog(
+        name="hm",
+        fields=fields,
+        vocabulary_sizes=sizes,
+        items=items,
+        features=features,
+        train=train,
+        test=test,
+        notes=notes,
+        ids={_IMAGE: lambda: articles.ids},
+        photo=photos,
+    )
 
 
 def _fields(articles: Articles) -> tuple[tuple[IdField, ...], dict[str, int]]:

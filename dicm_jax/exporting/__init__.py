@@ -1,0 +1,1 @@
+"""From a trained run to a servable: vectors computed ahead, programs that need none of our code."""

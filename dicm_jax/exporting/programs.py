@@ -1,0 +1,185 @@
+"""The programs of a servable: functions of tables and integers, lowered for every platform.
+
+Weights of the network are part of a program; tables are given to it, so that items can be added
+without a new one. The same network code as in training runs here: `dicm_jax.nn`.
+
+Shape legend
+    G   users of a call     B   candidates      L   behaviors per user     F   ID fields of a level
+    K   places of ID rows   N   places of items   V   places of vectors    E   embedding width
+    R   content rows to embed      D   content width
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array
+
+from dicm_jax.ams.feature_table import ContentRows, Storage
+from dicm_jax.nn.dicm import DICM
+from dicm_jax.nn.inputs import Inputs
+from dicm_jax.nn.prerank import PreRank
+from dicm_jax.serving.format import MISSING_AD, MISSING_BEHAVIOR
+from dicm_jax.training.model import Model, build_model, click_probability
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+_MOST = 2**20
+"""Candidates of a call, at most."""
+
+Tables = Mapping[str, Any]
+Asked = Mapping[str, Array]
+"""What is asked: ``user_GF`` and ``context_BF`` places of ID rows; ``behavior_GL`` and ``item_B``
+places of items; ``group_B`` the user of each candidate."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A trained model, ready to be lowered.
+
+    Attributes:
+      net: the workers' network with its parameters and moving averages.
+      model: what it was made from.
+    """
+
+    net: DICM | PreRank
+    model: Model
+
+    def probability(self, tables: Tables, asked: Asked) -> Array:
+        """Click probabilities of candidates, ``[B]``."""
+        return click_probability(self.net, self._inputs(tables, asked))
+
+    def attention(self, tables: Tables, asked: Asked) -> dict[str, Array]:
+        """What each behavior counts for each candidate, ``[B, L]`` by content and query."""
+        assert isinstance(self.net, DICM)
+        return self.net.attention(self._inputs(tables, asked))
+
+    def user_vectors(self, tables: Tables, asked: Asked) -> Array:
+        """Pre-rank's ``u`` of users, ``[G, P]``."""
+        assert isinstance(self.net, PreRank)
+        return self.net.user_vectors(self._inputs(tables, asked))
+
+    def item_vectors(self, tables: Tables, asked: Asked) -> Array:
+        """Pre-rank's ``v`` of candidates, ``[B, P]``."""
+        assert isinstance(self.net, PreRank)
+        return self.net.ad_vectors(self._inputs(tables, asked))
+
+    def _inputs(self, tables: Tables, asked: Asked) -> Inputs:
+        row_KE, items_NF = tables["ids"], tables["items"]
+        behavior_GL, item_B = asked["behavior_GL"], asked["item_B"]
+        impression_BF = jnp.concatenate([items_NF[item_B], asked["context_BF"]], axis=1)
+        targets = list(self.model.spec.net.behavior_targets)
+        behavior_GLFE = row_KE[items_NF[behavior_GL][..., targets]]
+        ad_BE, behavior_GLE = {}, {}
+        for seen in self.model.spec.inputs:
+            place_N, vectors = tables[f"{seen.content}_rows"], tables[f"{seen.model}_vectors"]
+            scale = tables.get(f"{seen.model}_scale")
+            if seen.side == "ad":
+                ad_BE[seen.content] = _read(vectors, scale, place_N[item_B])
+            else:
+                place_GL = place_N[behavior_GL]
+                place_GL = jnp.where(place_GL == MISSING_AD, MISSING_BEHAVIOR, place_GL)
+                behavior_GLE[seen.content] = _read(vectors, scale, place_GL)
+        return Inputs(
+            user_GFE=row_KE[asked["user_GF"]],
+            impression_BFE=row_KE[impression_BF],
+            behavior_ids_GLK=behavior_GLFE.reshape(*behavior_GL.shape, -1),
+            ad_BE=ad_BE,
+            behavior_GLE=behavior_GLE,
+            behavior_mask_GL=behavior_GL > 0,
+            group_B=asked["group_B"],
+            there_B=item_B > 0,
+        )
+
+
+def _read(stored: Array, scale: Array | None, place: Array) -> Array:
+    """Vectors at places, as float32, whatever their format at rest."""
+    vectors = stored[place].astype(jnp.float32)
+    return vectors if scale is None else vectors * scale[place][..., None]
+
+
+def served(model: Model, params: Any, moments: Any) -> Served:
+    """A model with its trained parameters, all candidates of a call attended to at once."""
+    net = dataclasses.replace(model.spec.net, attention_chunk=_MOST)
+    whole, _ = build_model(dataclasses.replace(model.spec, net=net), seed=0)
+    return Served(nnx.merge(whole.net, params, moments), model)
+
+
+def lower(function: Callable[..., Any], *arguments: Any) -> bytes:
+    """A function as StableHLO for `PLATFORMS`, serialized.
+
+    Args:
+      function: of arrays.
+      arguments: what it takes, as `jax.ShapeDtypeStruct`; dims may be symbolic (`dims`).
+    """
+    exported = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
+    return bytes(exported.serialize())
+
+
+def dims() -> dict[str, Any]:
+    """Symbolic sizes ``G, B, L, K, N, V`` of one scope."""
+    names = ("G", "B", "L", "K", "N", "V")
+    symbols = jax.export.symbolic_shape(", ".join(names), constraints=[f"B <= {_MOST}"])
+    return dict(zip(names, symbols, strict=True))
+
+
+def asked_shapes(sizes: Mapping[str, Any], user_fields: int, context_fields: int) -> dict[str, Any]:
+    """The shapes of `Asked`."""
+    whole = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)  # noqa: E731
+    return {
+        "user_GF": whole(sizes["G"], user_fields),
+        "behavior_GL": whole(sizes["G"], sizes["L"]),
+        "item_B": whole(sizes["B"]),
+        "context_BF": whole(sizes["B"], context_fields),
+        "group_B": whole(sizes["B"]),
+    }
+
+
+def table_shapes(sizes: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[str, Any]:
+    """The shapes of tables with as many places as one likes."""
+    first = {"ids": "K", "items": "N"}
+
+    def places(name: str) -> Any:
+        return sizes[first.get(name, "N" if name.endswith("_rows") else "V")]
+
+    return {
+        name: jax.ShapeDtypeStruct((places(name), *array.shape[1:]), array.dtype)
+        for name, array in tables.items()
+    }
+
+
+def embed_program(
+    model: Model, name: str, storage: Storage
+) -> Callable[[Any, Array, Array, Array], Array]:
+    """From feature rows as an encoder makes them to vectors of one embedding model, ``[R, E]``.
+
+    Rows are standardised with the table's statistics and rounded as the table's rows are.
+
+    Args:
+      model: the model.
+      name: of the embedding model.
+      storage: format at rest of the table that it reads.
+    """
+    embedder = model.embedders[name]
+
+    def embed(params: Any, mean_D: Array, deviation_D: Array, rows_RD: Array) -> Array:
+        standard_RD = (rows_RD - mean_D[None]) / deviation_D[None]
+        rows = at_rest(standard_RD, storage)
+        return embedder.narrow(params, embedder.wide(params, rows))
+
+    return embed
+
+
+def at_rest(standard_RD: Array, storage: Storage) -> ContentRows:
+    """Rows as a table of this format would give them, `feature_table.to_rest` and back."""
+    match storage:
+        case "float32":
+            return ContentRows(standard_RD, None)
+        case "bfloat16":
+            return ContentRows(standard_RD.astype(jnp.bfloat16), None)
+        case "int8":
+            scale_R = jnp.maximum(jnp.max(jnp.abs(standard_RD), axis=1), 1e-12) / 127.0
+            return ContentRows(jnp.rint(standard_RD / scale_R[:, None]).astype(jnp.int8), scale_R)

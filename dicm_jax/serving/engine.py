@@ -1,0 +1,218 @@
+"""One servable on one device: its tables, and its programs compiled for the shapes of calls.
+
+Shape legend
+    B   candidates     L   behaviors per user     P   width of Pre-rank's vectors
+    R   content rows   D   content width
+"""
+
+import concurrent.futures
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.export
+import numpy as np
+
+from dicm_jax.serving import format as files
+from dicm_jax.serving.buckets import USUAL, Bucket, Call, Encoded, filled, packed
+from dicm_jax.serving.lookup import Lookup
+from dicm_jax.serving.request import Query
+from dicm_jax.serving.servable import Servable, ServedModel
+
+Tables = dict[str, jax.Array]
+EMBEDDED_AT_ONCE = 16
+"""Content rows that a call of a compressor takes."""
+_STATISTICS = ("mean", "deviation")
+"""Of a compressor's table, beside the parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """A program of a servable, compiled once for each shape it is called with."""
+
+    run: Any
+
+    @classmethod
+    def of(cls, serialized: bytes) -> "Program":
+        """From StableHLO as `jax.export` serializes it."""
+        return cls(jax.jit(jax.export.deserialize(bytearray(serialized)).call))
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.run(*arguments)
+
+
+class Engine:
+    """Answers queries by one servable.
+
+    Args:
+      servable: as it was read.
+      device: where tables lie and programs run; None for the first one.
+      room: new items that can be added.
+      buckets: shapes that programs are compiled for.
+    """
+
+    def __init__(
+        self,
+        servable: Servable,
+        *,
+        device: Any = None,
+        room: int = 10_000,
+        buckets: Sequence[Bucket] = USUAL,
+    ):
+        self.servable, self.buckets = servable, tuple(buckets)
+        self.lookup = Lookup(servable)
+        self.device = jax.local_devices()[0] if device is None else device
+        self.room = room
+        self.tables = {name: self._tables_of(model) for name, model in servable.models.items()}
+        self._without_images = self._put(
+            {
+                f"{name}_rows": np.full(len(rows_N) + room, files.MISSING_AD, np.int32)
+                for name, rows_N in servable.rows_N.items()
+            }
+        )
+        self.programs = {
+            name: {kind: Program.of(code) for kind, code in model.programs.items()}
+            for name, model in servable.models.items()
+        }
+        self.compressors = {
+            name: {kind: self._put(arrays) for kind, arrays in model.compressors.items()}
+            for name, model in servable.models.items()
+        }
+
+    # ---- Answers
+
+    def encode(self, query: Query) -> tuple[Encoded, list[str], int]:
+        """A query as places, the behaviors that are seen, and how many are not known."""
+        place_B = self.lookup.candidates(query.candidates)
+        behavior_L, seen, unknown = self.lookup.behaviors(query.user.behaviors)
+        encoded = Encoded(
+            user_F=self.lookup.user(query.user),
+            behavior_L=behavior_L,
+            item_B=place_B,
+            context_BF=self.lookup.context(query, place_B),
+        )
+        return encoded, seen, unknown
+
+    def scores(
+        self, queries: Sequence[Encoded], *, model: str, images: bool = True
+    ) -> list[np.ndarray]:
+        """Click probabilities of each query's candidates, float32 ``[B]``."""
+        calls = list(packed([len(query.item_B) for query in queries], self.buckets))
+        made = [self._call(call, queries, model, files.RANK, images=images) for call in calls]
+        into = [np.empty(len(query.item_B), np.float32) for query in queries]
+        for call, probability_B in zip(calls, made, strict=True):
+            _take_apart(call, np.asarray(probability_B), into)
+        return into
+
+    def attention(self, query: Encoded, *, model: str) -> dict[str, np.ndarray]:
+        """What each behavior counts for each candidate, ``[B, L]`` by content and query."""
+        names = self.servable.models[model].signature["attention"]
+        shape = (len(query.item_B), self.servable.behaviors)
+        into = {name: [np.empty(shape, np.float32)] for name in names}
+        if not names:
+            return {}
+        for call in packed([len(query.item_B)], self.buckets):
+            weights = self._call(call, [query], model, files.ATTENTION, images=True)
+            for name, weight_BL in weights.items():
+                _take_apart(call, np.asarray(weight_BL), into[name])
+        return {name: made[0][:, : len(query.behavior_L)] for name, made in into.items()}
+
+    def user_vector(self, user_F: np.ndarray, behavior_L: np.ndarray) -> np.ndarray:
+        """Pre-rank's vector of a user, float32 ``[P]``."""
+        query = self._nothing(user_F, behavior_L)
+        asked = filled(Call(self.buckets[0], ((0, 0, 0),)), [query], self.servable.behaviors)
+        return np.asarray(self._run("prerank", files.USER, asked))[0]
+
+    def item_vectors(self, place_B: np.ndarray, context_BF: np.ndarray) -> np.ndarray:
+        """Pre-rank's vectors of items, float32 ``[B, P]``."""
+        query = dataclasses.replace(self._nothing(), item_B=place_B, context_BF=context_BF)
+        made = []
+        for call in packed([len(place_B)], self.buckets):
+            asked = filled(call, [query], self.servable.behaviors)
+            (_, first, end), *_ = call.pieces
+            made.append(np.asarray(self._run("prerank", files.ITEM, asked))[: end - first])
+        return np.concatenate(made)
+
+    def _nothing(
+        self, user_F: np.ndarray | None = None, behavior_L: np.ndarray | None = None
+    ) -> Encoded:
+        """A query without candidates, of a user who may be nobody."""
+        fields = len(self.servable.fields_of("user"))
+        return Encoded(
+            user_F=np.zeros(fields, np.int32) if user_F is None else user_F,
+            behavior_L=np.zeros(0, np.int32) if behavior_L is None else behavior_L,
+            item_B=np.zeros(0, np.int32),
+            context_BF=np.zeros((0, self.lookup.context_fields()), np.int32),
+        )
+
+    def embed(self, model: str, name: str, rows_RD: np.ndarray) -> np.ndarray:
+        """Vectors of feature rows by one of the compressors, float32; at most `EMBEDDED_AT_ONCE`."""
+        arrays = self.compressors[model][name]
+        params = {part: array for part, array in arrays.items() if part not in _STATISTICS}
+        full_RD = np.zeros((EMBEDDED_AT_ONCE, rows_RD.shape[1]), np.float32)
+        full_RD[: len(rows_RD)] = rows_RD
+        program = self.programs[model][f"{files.EMBED}_{name}"]
+        made = program(params, arrays["mean"], arrays["deviation"], full_RD)
+        return np.asarray(made)[: len(rows_RD)]
+
+    def _call(
+        self, call: Call, queries: Sequence[Encoded], model: str, kind: str, *, images: bool
+    ) -> Any:
+        asked = filled(call, queries, self.servable.behaviors)
+        return self._run(model, kind, asked, images=images)
+
+    def _run(self, model: str, kind: str, asked: Mapping[str, Any], *, images: bool = True) -> Any:
+        tables = self.tables[model]
+        if not images:
+            tables = tables | {n: t for n, t in self._without_images.items() if n in tables}
+        return self.programs[model][kind](tables, asked)
+
+    # ---- Compilation
+
+    def warm(self) -> None:
+        """Compiles every program for every bucket, several at a time."""
+        tasks = []
+        for name, programs in self.programs.items():
+            for kind in programs:
+                if kind.startswith(files.EMBED):
+                    tasks.append((self._warm_embed, (name, kind)))
+                else:
+                    tasks += [(self._warm, (name, kind, bucket)) for bucket in self.buckets]
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for done in [pool.submit(task, *arguments) for task, arguments in tasks]:
+                done.result()
+
+    def _warm(self, model: str, kind: str, bucket: Bucket) -> None:
+        asked = filled(Call(bucket, ((0, 0, 0),)), [self._nothing()], self.servable.behaviors)
+        jax.block_until_ready(self._run(model, kind, asked))
+
+    def _warm_embed(self, model: str, kind: str) -> None:
+        name = kind.removeprefix(f"{files.EMBED}_")
+        width = len(self.compressors[model][name]["mean"])
+        self.embed(model, name, np.zeros((1, width), np.float32))
+
+    # ---- Tables
+
+    def _tables_of(self, model: ServedModel) -> Tables:
+        rows = {
+            f"{seen['content']}_rows": self.servable.rows_N[seen["content"]]
+            for seen in model.inputs
+        }
+        of_items = {"items": self.servable.items_NF} | rows
+        of_vectors = {name: array for name, array in model.tables.items() if name != "ids"}
+        growing = {n: self._with_room(array) for n, array in (of_items | of_vectors).items()}
+        return self._put({"ids": model.tables["ids"]} | growing)
+
+    def _with_room(self, array: np.ndarray) -> np.ndarray:
+        return np.concatenate([array, np.zeros((self.room, *array.shape[1:]), array.dtype)])
+
+    def _put(self, arrays: Mapping[str, np.ndarray]) -> Tables:
+        return {name: jax.device_put(array, self.device) for name, array in arrays.items()}
+
+
+def _take_apart(call: Call, made_B: np.ndarray, into: Sequence[np.ndarray]) -> None:
+    at = 0
+    for number, first, end in call.pieces:
+        into[number][first:end] = made_B[at : at + end - first]
+        at += end - first
