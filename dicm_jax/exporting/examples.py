@@ -1,8 +1,8 @@
 """Users of a log for people to look at: who they are, what they clicked, what they were shown.
 
-    examples.json    users: id, fields, behaviors, candidates, clicked (null: not shown to them),
-                     context; photos: file of each item
-    photos/          PLACE.jpg, or PLACE.svg drawn from the content row where there is no photo
+examples.json    users: id, fields, behaviors, candidates, clicked (null: not shown to them),
+                 context; photos: file of each item
+photos/          PLACE.jpg, or PLACE.svg drawn from the content row where there is no photo
 """
 
 import io

@@ -20,6 +20,8 @@ from flax import nnx
 from jaxtyping import Array
 
 from dicm_jax.ams.feature_table import ContentRows, Storage
+from dicm_jax.exporting.by_value import PoolingByValue, Values
+from dicm_jax.nn.aggregators import MultiQueryAttentivePooling
 from dicm_jax.nn.dicm import DICM
 from dicm_jax.nn.inputs import Inputs
 from dicm_jax.nn.prerank import PreRank
@@ -27,8 +29,9 @@ from dicm_jax.serving.format import MISSING_AD, MISSING_BEHAVIOR
 from dicm_jax.training.model import Model, build_model, click_probability
 
 PLATFORMS = ("cpu", "cuda", "tpu")
-_MOST = 2**20
-"""Candidates of a call, at most."""
+CHUNK = 16
+"""Candidates attended to at a time: what they compute stays in a CPU's cache. The candidates of a
+call are a multiple of it."""
 
 Tables = Mapping[str, Any]
 Asked = Mapping[str, Array]
@@ -41,36 +44,67 @@ class Served:
     """A trained model, ready to be lowered.
 
     Attributes:
-      net: the workers' network with its parameters and moving averages.
       model: what it was made from.
+      params, moments: of the workers' network, and its moving averages.
+      values: the field whose values the ID query is computed for, if it is (`by_value`).
     """
 
-    net: DICM | PreRank
     model: Model
+    params: Any
+    moments: Any
+    values: Values | None = None
+
+    @property
+    def net(self) -> DICM | PreRank:
+        """The workers' network."""
+        return nnx.merge(self.model.net, self.params, self.moments)
 
     def probability(self, tables: Tables, asked: Asked) -> Array:
         """Click probabilities of candidates, ``[B]``."""
-        return click_probability(self.net, self._inputs(tables, asked))
+        net, inputs = self.net, self._inputs(tables, asked)
+        if self.values is not None:
+            assert isinstance(net, DICM)
+            self._look_queries_up(net, tables["ids"], self._places(tables, asked), self.values)
+        return click_probability(net, inputs)
+
+    @staticmethod
+    def _look_queries_up(net: DICM, row_KE: Array, place_BF: Array, values: Values) -> None:
+        # Nothing, then every value; by numbers, as the table's length is not known.
+        of_values = jnp.arange(values.first, values.first + values.count, dtype=jnp.int32)
+        query_UQ = row_KE[jnp.concatenate([jnp.zeros(1, jnp.int32), of_values])]
+        place_B = place_BF[:, values.column]
+        value_B = jnp.where(place_B > 0, place_B - values.first + 1, 0)
+        for view in net.views.values():
+            assert isinstance(view.aggregator, MultiQueryAttentivePooling)
+            # Not a part of the network's tree: it lives for one trace.
+            by_value = PoolingByValue(view.aggregator, query_UQ, value_B)
+            object.__setattr__(view, "aggregator", by_value)
+
+    @staticmethod
+    def _places(tables: Tables, asked: Asked) -> Array:
+        return jnp.concatenate([tables["items"][asked["item_B"]], asked["context_BF"]], axis=1)
 
     def attention(self, tables: Tables, asked: Asked) -> dict[str, Array]:
         """What each behavior counts for each candidate, ``[B, L]`` by content and query."""
-        assert isinstance(self.net, DICM)
-        return self.net.attention(self._inputs(tables, asked))
+        net = self.net
+        assert isinstance(net, DICM)
+        return net.attention(self._inputs(tables, asked))
 
     def user_vectors(self, tables: Tables, asked: Asked) -> Array:
         """Pre-rank's ``u`` of users, ``[G, P]``."""
-        assert isinstance(self.net, PreRank)
-        return self.net.user_vectors(self._inputs(tables, asked))
+        net = self.net
+        assert isinstance(net, PreRank)
+        return net.user_vectors(self._inputs(tables, asked))
 
     def item_vectors(self, tables: Tables, asked: Asked) -> Array:
         """Pre-rank's ``v`` of candidates, ``[B, P]``."""
-        assert isinstance(self.net, PreRank)
-        return self.net.ad_vectors(self._inputs(tables, asked))
+        net = self.net
+        assert isinstance(net, PreRank)
+        return net.ad_vectors(self._inputs(tables, asked))
 
     def _inputs(self, tables: Tables, asked: Asked) -> Inputs:
         row_KE, items_NF = tables["ids"], tables["items"]
         behavior_GL, item_B = asked["behavior_GL"], asked["item_B"]
-        impression_BF = jnp.concatenate([items_NF[item_B], asked["context_BF"]], axis=1)
         targets = list(self.model.spec.net.behavior_targets)
         behavior_GLFE = row_KE[items_NF[behavior_GL][..., targets]]
         ad_BE, behavior_GLE = {}, {}
@@ -85,7 +119,7 @@ class Served:
                 behavior_GLE[seen.content] = _read(vectors, scale, place_GL)
         return Inputs(
             user_GFE=row_KE[asked["user_GF"]],
-            impression_BFE=row_KE[impression_BF],
+            impression_BFE=row_KE[self._places(tables, asked)],
             behavior_ids_GLK=behavior_GLFE.reshape(*behavior_GL.shape, -1),
             ad_BE=ad_BE,
             behavior_GLE=behavior_GLE,
@@ -101,11 +135,11 @@ def _read(stored: Array, scale: Array | None, place: Array) -> Array:
     return vectors if scale is None else vectors * scale[place][..., None]
 
 
-def served(model: Model, params: Any, moments: Any) -> Served:
-    """A model with its trained parameters, all candidates of a call attended to at once."""
-    net = dataclasses.replace(model.spec.net, attention_chunk=_MOST)
+def served(model: Model, params: Any, moments: Any, values: Values | None = None) -> Served:
+    """A model with its trained parameters, as it runs in a service."""
+    net = dataclasses.replace(model.spec.net, attention_chunk=CHUNK)
     whole, _ = build_model(dataclasses.replace(model.spec, net=net), seed=0)
-    return Served(nnx.merge(whole.net, params, moments), model)
+    return Served(whole, params, moments, values)
 
 
 def lower(function: Callable[..., Any], *arguments: Any) -> bytes:
@@ -121,9 +155,10 @@ def lower(function: Callable[..., Any], *arguments: Any) -> bytes:
 
 def dims() -> dict[str, Any]:
     """Symbolic sizes ``G, B, L, K, N, V`` of one scope."""
-    names = ("G", "B", "L", "K", "N", "V")
-    symbols = jax.export.symbolic_shape(", ".join(names), constraints=[f"B <= {_MOST}"])
-    return dict(zip(names, symbols, strict=True))
+    # At least two chunks, so that whether to cut is known.
+    symbols = jax.export.symbolic_shape("G, C, L, K, N, V", constraints=["C >= 2"])
+    sizes = dict(zip("GCLKNV", symbols, strict=True))
+    return sizes | {"B": CHUNK * sizes["C"]}
 
 
 def asked_shapes(sizes: Mapping[str, Any], user_fields: int, context_fields: int) -> dict[str, Any]:

@@ -28,6 +28,7 @@ from dicm_jax.config_file import to_json_dict
 from dicm_jax.data.schema import ClickLog, Features
 from dicm_jax.errors import ServableError
 from dicm_jax.exporting import programs
+from dicm_jax.exporting.by_value import values_of
 from dicm_jax.exporting.catalogue import Catalogue, catalogue_of
 from dicm_jax.exporting.programs import Served
 from dicm_jax.exporting.vectors import Format, at_rest, vectors_of, with_places
@@ -142,7 +143,12 @@ def _write_model(
 ) -> dict[str, Any]:
     folder.mkdir(parents=True)
     stage = run.job.spec.net.stage
-    served = programs.served(run.model, _host(run.state.params.net), _host(run.state.moments))
+    served = programs.served(
+        run.model,
+        _host(run.state.params.net),
+        _host(run.state.moments),
+        values_of(run.job.spec.net, run.job.log),
+    )
     tables = {"ids": _id_rows(run)} | _vectors(run, vectors)
     compressors = {name: _compressor(run, name) for name in run.model.embedders}
     lowered = _rank_programs(served, tables, run) if stage == "rank" else {}
@@ -283,9 +289,7 @@ def _embed_programs(
     return made
 
 
-def _index(
-    served: Served, tables: Mapping[str, np.ndarray], catalogue: Catalogue
-) -> np.ndarray:
+def _index(served: Served, tables: Mapping[str, np.ndarray], catalogue: Catalogue) -> np.ndarray:
     """Pre-rank's vectors of all items, in their usual context."""
     rows = {f"{name}_rows": place_N for name, place_N in catalogue.rows_N.items()}
     all_tables = {"items": catalogue.items_NF} | rows | dict(tables)

@@ -12,13 +12,16 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Bucket:
-    """A shape: so many users and candidates fit in a call."""
+    """A shape: so many users and candidates fit in a call.
+
+    Candidates are a multiple of 16 and at least 32 (`dicm_jax.exporting.programs.CHUNK`).
+    """
 
     users: int
     candidates: int
 
 
-USUAL = (Bucket(1, 32), Bucket(1, 128), Bucket(1, 512))
+USUAL = (Bucket(1, 32), Bucket(1, 128), Bucket(1, 400))
 """Of a service: a call for each request."""
 OFFLINE = (Bucket(64, 1024),)
 """Of many queries that are there at once."""

@@ -87,7 +87,10 @@ class NewItems:
         place_N = np.array([self._place_of(name) for name in names], np.int32)
         rows = {
             content: np.array(
-                [self._row_of(name, content, given) for name, given in zip(names, features, strict=True)],
+                [
+                    self._row_of(name, content, given)
+                    for name, given in zip(names, features, strict=True)
+                ],
                 np.int32,
             )
             for content in self._first_row

@@ -37,6 +37,8 @@ class _Current:
     engine: Engine
     new_items: NewItems
     index: Index | None
+    examples: dict[str, Any]
+    users: dict[str, User]
 
 
 class Ranker:
@@ -76,6 +78,16 @@ class Ranker:
     def version(self) -> str:
         """Of the servable that answers now."""
         return self.servable.version
+
+    @property
+    def examples(self) -> dict[str, Any]:
+        """``examples.json``: users of the log to look at, and photos of the items they saw."""
+        return self._now.examples
+
+    @property
+    def users(self) -> Mapping[str, User]:
+        """The same users, as queries name them."""
+        return self._now.users
 
     @property
     def items(self) -> int:
@@ -177,7 +189,9 @@ class Ranker:
         engine.warm()
         new_items.warm()
         index = Index.of(engine) if PRERANK in servable.models else None
-        return _Current(engine, new_items, index)
+        examples = servables.examples_of(servable)
+        users = {user["id"]: User(user["fields"], user["behaviors"]) for user in examples["users"]}
+        return _Current(engine, new_items, index, examples, users)
 
     @staticmethod
     def _add(current: _Current, items: Sequence[NewItem]) -> None:

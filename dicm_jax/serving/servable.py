@@ -208,6 +208,12 @@ def _model(folder: Path, signature: dict[str, Any]) -> ServedModel:
     )
 
 
+def examples_of(servable: Servable) -> dict[str, Any]:
+    """Users to look at, as they were exported; none for a servable without."""
+    path = servable.folder / files.EXAMPLES
+    return json.loads(path.read_text()) if path.is_file() else {"users": [], "photos": {}}
+
+
 def packed(array: np.ndarray) -> np.ndarray:
     """An array as it is written: a bfloat16 as its bits, which NumPy has no name for."""
     return array.view(np.uint16) if array.dtype == ml_dtypes.bfloat16 else array
