@@ -9,7 +9,9 @@ Newer versions that appear in the folder are taken up without a failed request.
 import argparse
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from dicm_jax.cli import DONE, FAILED, run_command
 from dicm_jax.errors import ServableError
@@ -57,7 +59,7 @@ def serve(arguments: argparse.Namespace) -> int:
     return DONE if service.started else FAILED
 
 
-def _encoder(arguments: argparse.Namespace):  # noqa: ANN202  (imported late)
+def _encoder(arguments: argparse.Namespace) -> Callable[[bytes], Any] | None:
     if arguments.vgg16 is None:
         return None
     from dicm_jax.serving.photo_encoder import vgg16_encoder

@@ -147,7 +147,7 @@ class Engine:
         )
 
     def embed(self, model: str, name: str, rows_RD: np.ndarray) -> np.ndarray:
-        """Vectors of feature rows by one of the compressors, float32; at most `EMBEDDED_AT_ONCE`."""
+        """Vectors of at most `EMBEDDED_AT_ONCE` feature rows by one of the compressors."""
         arrays = self.compressors[model][name]
         params = {part: array for part, array in arrays.items() if part not in _STATISTICS}
         full_RD = np.zeros((EMBEDDED_AT_ONCE, rows_RD.shape[1]), np.float32)

@@ -3,7 +3,7 @@
     servable.json             signature: fields, vocabularies, models, sizes; sealed
     MODEL_CARD.md             what it is, how good it is, what it was made from
     catalogue.safetensors     what is known of every item: ID rows, content rows, context
-    items.jsonl               names of the items, a JSON string a line, in the order of the catalogue
+    items.jsonl               names of the items in the catalogue's order, a JSON string a line
     vocabularies/NAME.jsonl   the IDs that a vocabulary's keys stand for, where they are known
     models/NAME/              one folder a model: tables.safetensors, compressors.safetensors,
                               and its programs, NAME.stablehlo

@@ -105,7 +105,7 @@ class Lookup:
         return self._context_NF[place_B]
 
     def item(self, fields: Mapping[str, Value]) -> np.ndarray:
-        """Places of a new item's fields, int32 ``[F]``; what no model has learned counts as nothing.
+        """Places of a new item's fields, int32 ``[F]``; texts without a key count as nothing.
 
         Raises:
           RequestError: a field that is not there, or a key out of range.

@@ -16,6 +16,7 @@ import pydantic_core
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 from dicm_jax.errors import DicmError, RequestError, TooLargeError, UnknownNameError
@@ -32,6 +33,7 @@ Body = TypeVar("Body", bound=BaseModel)
 Encode = Callable[[bytes], np.ndarray]
 """From the bytes of a photo to its feature row."""
 
+_BODIES = (schemas.RankBody, schemas.PrerankBody, schemas.ItemsBody)
 _STATUS: dict[type[DicmError], int] = {
     UnknownNameError: 404,
     TooLargeError: 413,
@@ -89,6 +91,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
     _add_watching(app, service)
     Explorer(service).add_to(app)
     _add_errors(app)
+    _describe_bodies(app)
     paths = frozenset(getattr(route, "path", "") for route in app.routes)
     app.add_middleware(
         Limits,
@@ -262,6 +265,14 @@ def _described(body: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]
         "responses": {200: {"model": answer, "description": "the answer"}} | _PROBLEMS,
         "openapi_extra": {"requestBody": {"required": True, "content": content}},
     }
+
+
+def _describe_bodies(app: FastAPI) -> None:
+    """Puts the bodies that `_described` names among OpenAPI's schemas."""
+    made = app.openapi()
+    bodies = [(body, "validation") for body in _BODIES]
+    _, definitions = models_json_schema(bodies, ref_template="#/components/schemas/{model}")
+    made["components"]["schemas"] |= definitions["$defs"]
 
 
 def _add_errors(app: FastAPI) -> None:
