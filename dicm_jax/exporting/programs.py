@@ -1,7 +1,8 @@
 """The programs of a servable: functions of tables and integers, lowered for every platform.
 
-Weights of the network are part of a program; tables are given to it, so that items can be added
-without a new one. The same network code as in training runs here: `dicm_jax.nn`.
+Weights and tables are given to a program, so that a service can add items, and take up a newer
+version of a model, without compiling anything. The same network code as in training runs here:
+`dicm_jax.nn`.
 
 Shape legend
     G   users of a call     B   candidates      L   behaviors per user     F   ID fields of a level
@@ -16,16 +17,18 @@ from typing import Any
 import jax
 import jax.export
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
 from dicm_jax.ams.feature_table import ContentRows, Storage
+from dicm_jax.checkpoint.manager import named_leaves
 from dicm_jax.exporting.by_value import PoolingByValue, Values
 from dicm_jax.nn.aggregators import MultiQueryAttentivePooling
 from dicm_jax.nn.dicm import DICM
 from dicm_jax.nn.inputs import Inputs
 from dicm_jax.nn.prerank import PreRank
-from dicm_jax.serving.format import MISSING_AD, MISSING_BEHAVIOR
+from dicm_jax.serving.format import MISSING_AD, MISSING_BEHAVIOR, is_weight
 from dicm_jax.training.model import Model, build_model, click_probability
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -45,7 +48,7 @@ class Served:
 
     Attributes:
       model: what it was made from.
-      params, moments: of the workers' network, and its moving averages.
+      params, moments: of the workers' network, and its moving averages; programs take their own.
       values: the field whose values the ID query is computed for, if it is (`by_value`).
     """
 
@@ -55,13 +58,27 @@ class Served:
     values: Values | None = None
 
     @property
-    def net(self) -> DICM | PreRank:
-        """The workers' network."""
-        return nnx.merge(self.model.net, self.params, self.moments)
+    def weights(self) -> dict[str, np.ndarray]:
+        """All arrays of the network by name, as programs take them among the tables."""
+        return {
+            f"{part}/{name}": np.asarray(leaf)
+            for part, tree in (("net", self.params), ("moments", self.moments))
+            for name, leaf in named_leaves(tree)
+        }
+
+    def _net(self, tables: Tables) -> DICM | PreRank:
+        """The workers' network with the weights that are among the tables."""
+
+        def filled(part: str, tree: Any) -> Any:
+            leaves = [tables[f"{part}/{name}"] for name, _ in named_leaves(tree)]
+            return jax.tree.unflatten(jax.tree.structure(tree), leaves)
+
+        parts = filled("net", self.params), filled("moments", self.moments)
+        return nnx.merge(self.model.net, *parts)
 
     def probability(self, tables: Tables, asked: Asked) -> Array:
         """Click probabilities of candidates, ``[B]``."""
-        net, inputs = self.net, self._inputs(tables, asked)
+        net, inputs = self._net(tables), self._inputs(tables, asked)
         if self.values is not None:
             assert isinstance(net, DICM)
             self._look_queries_up(net, tables["ids"], self._places(tables, asked), self.values)
@@ -86,19 +103,19 @@ class Served:
 
     def attention(self, tables: Tables, asked: Asked) -> dict[str, Array]:
         """What each behavior counts for each candidate, ``[B, L]`` by content and query."""
-        net = self.net
+        net = self._net(tables)
         assert isinstance(net, DICM)
         return net.attention(self._inputs(tables, asked))
 
     def user_vectors(self, tables: Tables, asked: Asked) -> Array:
         """Pre-rank's ``u`` of users, ``[G, P]``."""
-        net = self.net
+        net = self._net(tables)
         assert isinstance(net, PreRank)
         return net.user_vectors(self._inputs(tables, asked))
 
     def item_vectors(self, tables: Tables, asked: Asked) -> Array:
         """Pre-rank's ``v`` of candidates, ``[B, P]``."""
-        net = self.net
+        net = self._net(tables)
         assert isinstance(net, PreRank)
         return net.ad_vectors(self._inputs(tables, asked))
 
@@ -153,12 +170,12 @@ def lower(function: Callable[..., Any], *arguments: Any) -> bytes:
     return bytes(exported.serialize())
 
 
-def dims() -> dict[str, Any]:
-    """Symbolic sizes ``G, B, L, K, N, V`` of one scope."""
+def dims(users: int | None = None) -> dict[str, Any]:
+    """Symbolic sizes ``G, B, L, K, N, V`` of one scope; `users` is ``G`` where it is known."""
     # At least two chunks, so that whether to cut is known.
     symbols = jax.export.symbolic_shape("G, C, L, K, N, V", constraints=["C >= 2"])
     sizes = dict(zip("GCLKNV", symbols, strict=True))
-    return sizes | {"B": CHUNK * sizes["C"]}
+    return sizes | {"B": CHUNK * sizes["C"], "G": users or sizes["G"]}
 
 
 def asked_shapes(sizes: Mapping[str, Any], user_fields: int, context_fields: int) -> dict[str, Any]:
@@ -177,11 +194,13 @@ def table_shapes(sizes: Mapping[str, Any], tables: Mapping[str, Any]) -> dict[st
     """The shapes of tables with as many places as one likes."""
     first = {"ids": "K", "items": "N"}
 
-    def places(name: str) -> Any:
-        return sizes[first.get(name, "N" if name.endswith("_rows") else "V")]
+    def shape(name: str, array: Any) -> Any:
+        if is_weight(name):
+            return array.shape
+        return sizes[first.get(name, "N" if name.endswith("_rows") else "V")], *array.shape[1:]
 
     return {
-        name: jax.ShapeDtypeStruct((places(name), *array.shape[1:]), array.dtype)
+        name: jax.ShapeDtypeStruct(shape(name, array), array.dtype)
         for name, array in tables.items()
     }
 

@@ -149,7 +149,7 @@ def _write_model(
         _host(run.state.moments),
         values_of(run.job.spec.net, run.job.log),
     )
-    tables = {"ids": _id_rows(run)} | _vectors(run, vectors)
+    tables = {"ids": _id_rows(run)} | _vectors(run, vectors) | served.weights
     compressors = {name: _compressor(run, name) for name in run.model.embedders}
     lowered = _rank_programs(served, tables, run) if stage == "rank" else {}
     if stage == "prerank":
@@ -227,8 +227,11 @@ def _storage(run: Restored, content: str) -> Storage:
     return in_files.storage if in_files else run.job.config.features.storage
 
 
-def _arguments(served: Served, tables: Mapping[str, np.ndarray], run: Restored) -> tuple[Any, Any]:
-    sizes, log = programs.dims(), run.job.log
+def _arguments(
+    served: Served, tables: Mapping[str, np.ndarray], run: Restored, **known: int
+) -> tuple[Any, Any]:
+    """What a program takes; sizes that are not known are symbols."""
+    sizes, log = programs.dims(**known), run.job.log
     seen = {seen.content for seen in run.job.spec.inputs}
     item_fields = len(log.fields_of("item"))
     of_items = {"items": np.zeros((1, item_fields), np.int32)}
@@ -241,9 +244,13 @@ def _rank_programs(
     served: Served, tables: Mapping[str, np.ndarray], run: Restored
 ) -> dict[str, bytes]:
     arguments = _arguments(served, tables, run)
-    made = {files.RANK: programs.lower(served.probability, *arguments)}
+    one_user = _arguments(served, tables, run, users=1)
+    made = {
+        files.RANK: programs.lower(served.probability, *one_user),
+        files.RANK_MANY: programs.lower(served.probability, *arguments),
+    }
     if _attention_names(served):
-        made[files.ATTENTION] = programs.lower(served.attention, *arguments)
+        made[files.ATTENTION] = programs.lower(served.attention, *one_user)
     return made
 
 
@@ -263,7 +270,7 @@ def _prerank_programs(
 ) -> dict[str, bytes]:
     arguments = _arguments(served, tables, run)
     return {
-        files.USER: programs.lower(served.user_vectors, *arguments),
+        files.USER: programs.lower(served.user_vectors, *_arguments(served, tables, run, users=1)),
         files.ITEM: programs.lower(served.item_vectors, *arguments),
     }
 

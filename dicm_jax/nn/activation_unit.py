@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from dicm_jax.nn.dice import ACTIVATIONS
+from dicm_jax.nn.of_groups import of_group
 from dicm_jax.nn.prelu import he_normal
 
 InteractionName = Literal["concat", "product", "outer"]
@@ -125,7 +126,7 @@ class ActivationUnit(nnx.Module):
 
     def _from_key(self, behavior_GLE: Array, query_BQ: Array, group_B: Array) -> Array:
         if self.interaction is None:
-            return (behavior_GLE @ self.key_EH[...])[group_B]
+            return of_group(behavior_GLE @ self.key_EH[...], group_B)
         weights_BEH = self.interaction.weights_on_key(query_BQ, self.interaction_XH[...])
         weights_BEH = self.key_EH[...][None] + weights_BEH
-        return jnp.einsum("ble,beh->blh", behavior_GLE[group_B], weights_BEH)
+        return jnp.einsum("ble,beh->blh", of_group(behavior_GLE, group_B), weights_BEH)

@@ -22,6 +22,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dicm_jax.nn.activation_unit import ActivationUnit
 from dicm_jax.nn.chunked import in_chunks
+from dicm_jax.nn.inputs import flat
+from dicm_jax.nn.of_groups import of_group, weighted_sum
 
 AggregatorName = Literal["multi_query", "attentive", "sum", "max", "concat"]
 NormalizerName = Literal["none", "softmax"]
@@ -79,7 +81,7 @@ class GroupPooling(nnx.Module):
     def __call__(
         self, behavior_GLE: Array, mask_GL: Array, queries: Queries, group_B: Array
     ) -> Array:
-        return self.pool(behavior_GLE, mask_GL)[group_B]
+        return of_group(self.pool(behavior_GLE, mask_GL), group_B)
 
 
 class Concatenation(nnx.Module):
@@ -102,7 +104,7 @@ class Concatenation(nnx.Module):
         from_GN = place_1N + jnp.maximum(length_G1 - self.behaviors, 0)
         kept_GNE = jnp.take_along_axis(behavior_GLE, from_GN[..., None], axis=1, mode="clip")
         kept_GNE = jnp.where((from_GN < length_G1)[..., None], kept_GNE, 0.0)
-        return kept_GNE.reshape(kept_GNE.shape[0], -1)[group_B]
+        return of_group(flat(kept_GNE), group_B)
 
 
 def as_they_are(weight_BL: Float[Array, "B L"], mask_BL: Bool[Array, "B L"]) -> Array:
@@ -142,13 +144,13 @@ class AttentivePooling(nnx.Module):
         group_B: Int[Array, " B"],
     ) -> Float[Array, "B E"]:
         weight_BL = self.weights(behavior_GLE, mask_GL, query_BQ, group_B)
-        return jnp.einsum("bl,ble->be", weight_BL, behavior_GLE[group_B])
+        return weighted_sum(weight_BL, behavior_GLE, group_B)
 
     def weights(
         self, behavior_GLE: Array, mask_GL: Array, query_BQ: Array, group_B: Array
     ) -> Float[Array, "B L"]:
         """What each behavior counts; zero at padding."""
-        there_BL = mask_GL[group_B]
+        there_BL = of_group(mask_GL, group_B)
         return self.normalize(self.unit(behavior_GLE, there_BL, query_BQ, group_B), there_BL)
 
 

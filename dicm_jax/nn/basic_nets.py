@@ -23,6 +23,7 @@ from dicm_jax.nn.activation_unit import ActivationUnit
 from dicm_jax.nn.aggregators import AttentivePooling, sum_pooling
 from dicm_jax.nn.dice import ACTIVATIONS
 from dicm_jax.nn.inputs import Inputs, behavior_ids, flat
+from dicm_jax.nn.of_groups import of_group
 from dicm_jax.nn.prelu import he_normal
 from dicm_jax.nn.spec import NetSpec
 
@@ -76,7 +77,7 @@ class Head(nnx.Module):
 
 def id_parts(inputs: Inputs) -> list[jax.Array]:
     """Embeddings of user and impression, ``[B, ...]`` each."""
-    return [flat(inputs.user_GFE)[inputs.group_B], flat(inputs.impression_BFE)]
+    return [of_group(flat(inputs.user_GFE), inputs.group_B), flat(inputs.impression_BFE)]
 
 
 def summed_behavior_ids(inputs: Inputs, fields: Sequence[int]) -> Float[Array, "G K"]:
@@ -98,7 +99,7 @@ class EmbeddingMLP(nnx.Module):
         self.head = Head(_id_width(spec) + seen_width, spec.head_widths, rngs=rngs)
 
     def __call__(self, inputs: Inputs, seen: Sequence[Array]) -> Float[Array, "B 2"]:
-        pooled_BK = summed_behavior_ids(inputs, self.fields)[inputs.group_B]
+        pooled_BK = of_group(summed_behavior_ids(inputs, self.fields), inputs.group_B)
         x_BX = jnp.concatenate([*id_parts(inputs), pooled_BK, *seen], axis=-1)
         return self.head(x_BX, inputs.there_B)
 
@@ -115,7 +116,7 @@ class LogisticRegression(nnx.Module):
         self.linear = nnx.Linear(_id_width(spec) + seen_width, 2, rngs=rngs)
 
     def __call__(self, inputs: Inputs, seen: Sequence[Array]) -> Float[Array, "B 2"]:
-        pooled_BK = summed_behavior_ids(inputs, self.fields)[inputs.group_B]
+        pooled_BK = of_group(summed_behavior_ids(inputs, self.fields), inputs.group_B)
         return self.linear(jnp.concatenate([*id_parts(inputs), pooled_BK, *seen], axis=-1))
 
 

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 
 from dicm_jax.nn.aggregators import sum_pooling
 from dicm_jax.nn.inputs import Inputs, behavior_ids, flat
+from dicm_jax.nn.of_groups import of_group
 from dicm_jax.nn.spec import NetSpec
 
 
@@ -42,6 +43,6 @@ class IdMatches(nnx.Module):
         mask_GL = inputs.behavior_mask_GL
         n_G1 = jnp.maximum(jnp.sum(mask_GL, axis=1, keepdims=True, dtype=jnp.float32), 1.0)
         mean_GX = sum_pooling(behavior_ids(inputs, self.fields), mask_GL) / n_G1
-        mean_BME = mean_GX[inputs.group_B].reshape(ad_BME.shape)
+        mean_BME = of_group(mean_GX, inputs.group_B).reshape(ad_BME.shape)
         match_BM = jnp.sum(ad_BME * mean_BME, axis=-1)
         return jnp.concatenate([match_BM, flat(mean_BME)], axis=-1)

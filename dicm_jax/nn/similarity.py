@@ -21,6 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from dicm_jax.nn.chunked import in_chunks
+from dicm_jax.nn.of_groups import inner_products, of_group
 
 CENTERS = np.array([-0.3, -0.2, -0.1, 0.0, 0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0], np.float32)
 SPREADS = np.array([0.1, 0.07, 0.07, 0.07, 0.07, 0.07, 0.1, 0.1, 0.12, 0.12, 0.1], np.float32)
@@ -55,8 +56,8 @@ class SimilarityKernels(nnx.Module):
         unit_ad_BE, unit_behavior_GLE = _unit(ad_BE), _unit(behavior_GLE)
 
         def compare(ad_BE: Array, group_B: Array) -> Array:
-            cosine_BL = jnp.einsum("be,ble->bl", ad_BE, unit_behavior_GLE[group_B])
-            return _summary(cosine_BL, mask_GL[group_B])
+            cosine_BL = inner_products(ad_BE, unit_behavior_GLE, group_B)
+            return _summary(cosine_BL, of_group(mask_GL, group_B))
 
         return in_chunks(compare, self.chunk, unit_ad_BE, group_B)
 

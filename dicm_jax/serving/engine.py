@@ -14,15 +14,18 @@ import jax
 import jax.export
 import numpy as np
 
+from dicm_jax.errors import ServableError
 from dicm_jax.serving import format as files
 from dicm_jax.serving.buckets import USUAL, Bucket, Call, Encoded, filled, packed
 from dicm_jax.serving.lookup import Lookup
-from dicm_jax.serving.request import Query
+from dicm_jax.serving.request import NOTHING, Query
 from dicm_jax.serving.servable import Servable, ServedModel
 
 Tables = dict[str, jax.Array]
 EMBEDDED_AT_ONCE = 16
 """Content rows that a call of a compressor takes."""
+_STEP = 16_384
+"""Tables have a multiple of so many places, so that programs seldom meet a new shape."""
 _STATISTICS = ("mean", "deviation")
 """Of a compressor's table, beside the parameters."""
 
@@ -34,9 +37,23 @@ class Program:
     run: Any
 
     @classmethod
-    def of(cls, serialized: bytes) -> "Program":
-        """From StableHLO as `jax.export` serializes it."""
-        return cls(jax.jit(jax.export.deserialize(bytearray(serialized)).call))
+    def of(cls, serialized: bytes, where: str) -> "Program":
+        """From StableHLO as `jax.export` serializes it.
+
+        Args:
+          serialized: the program.
+          where: it lies, for messages.
+
+        Raises:
+          ServableError: it is none, or that of a JAX which this one does not understand.
+        """
+        try:
+            return cls(jax.jit(jax.export.deserialize(bytearray(serialized)).call))
+        except Exception as error:  # the parser's, which are of many types
+            raise ServableError(
+                f"{where}: no program that JAX {jax.__version__} can read ({error}): serve with the"
+                " version that the model card names, or export again with this one"
+            ) from error
 
     def __call__(self, *arguments: Any) -> Any:
         return self.run(*arguments)
@@ -50,6 +67,7 @@ class Engine:
       device: where tables lie and programs run; None for the first one.
       room: new items that can be added.
       buckets: shapes that programs are compiled for.
+      known: programs of another engine, with what they have been compiled for.
     """
 
     def __init__(
@@ -59,25 +77,40 @@ class Engine:
         device: Any = None,
         room: int = 10_000,
         buckets: Sequence[Bucket] = USUAL,
+        known: Mapping[bytes, Program] = NOTHING,
     ):
         self.servable, self.buckets = servable, tuple(buckets)
+        # Some programs are for one user only.
+        self._of_one_user = tuple(b for b in self.buckets if b.users == 1) or USUAL
         self.lookup = Lookup(servable)
         self.device = jax.local_devices()[0] if device is None else device
         self.room = room
         self.tables = {name: self._tables_of(model) for name, model in servable.models.items()}
         self._without_images = self._put(
             {
-                f"{name}_rows": np.full(len(rows_N) + room, files.MISSING_AD, np.int32)
+                f"{name}_rows": np.full(self._capacity(rows_N), files.MISSING_AD, np.int32)
                 for name, rows_N in servable.rows_N.items()
             }
         )
         self.programs = {
-            name: {kind: Program.of(code) for kind, code in model.programs.items()}
+            name: {
+                kind: known.get(code) or Program.of(code, f"{servable.folder}: {name}/{kind}")
+                for kind, code in model.programs.items()
+            }
             for name, model in servable.models.items()
         }
         self.compressors = {
             name: {kind: self._put(arrays) for kind, arrays in model.compressors.items()}
             for name, model in servable.models.items()
+        }
+
+    @property
+    def known(self) -> dict[bytes, Program]:
+        """Its programs, for the next engine."""
+        return {
+            code: self.programs[name][kind]
+            for name, model in self.servable.models.items()
+            for kind, code in model.programs.items()
         }
 
     # ---- Answers
@@ -99,7 +132,7 @@ class Engine:
     ) -> list[np.ndarray]:
         """Click probabilities of each query's candidates, float32 ``[B]``."""
         calls = list(packed([len(query.item_B) for query in queries], self.buckets))
-        made = [self._call(call, queries, model, files.RANK, images=images) for call in calls]
+        made = [self._call(call, queries, model, _kind(call), images=images) for call in calls]
         into = [np.empty(len(query.item_B), np.float32) for query in queries]
         for call, probability_B in zip(calls, made, strict=True):
             _take_apart(call, np.asarray(probability_B), into)
@@ -112,7 +145,7 @@ class Engine:
         into = {name: [np.empty(shape, np.float32)] for name in names}
         if not names:
             return {}
-        for call in packed([len(query.item_B)], self.buckets):
+        for call in packed([len(query.item_B)], self._of_one_user):
             weights = self._call(call, [query], model, files.ATTENTION, images=True)
             for name, weight_BL in weights.items():
                 _take_apart(call, np.asarray(weight_BL), into[name])
@@ -121,7 +154,8 @@ class Engine:
     def user_vector(self, user_F: np.ndarray, behavior_L: np.ndarray) -> np.ndarray:
         """Pre-rank's vector of a user, float32 ``[P]``."""
         query = self._nothing(user_F, behavior_L)
-        asked = filled(Call(self.buckets[0], ((0, 0, 0),)), [query], self.servable.behaviors)
+        call = Call(self._of_one_user[0], ((0, 0, 0),))
+        asked = filled(call, [query], self.servable.behaviors)
         return np.asarray(self._run("prerank", files.USER, asked))[0]
 
     def item_vectors(self, place_B: np.ndarray, context_BF: np.ndarray) -> np.ndarray:
@@ -178,10 +212,20 @@ class Engine:
                 if kind.startswith(files.EMBED):
                     tasks.append((self._warm_embed, (name, kind)))
                 else:
-                    tasks += [(self._warm, (name, kind, bucket)) for bucket in self.buckets]
+                    tasks += [(self._warm, (name, kind, b)) for b in self._buckets_of(kind)]
         with concurrent.futures.ThreadPoolExecutor() as pool:
             for done in [pool.submit(task, *arguments) for task, arguments in tasks]:
                 done.result()
+
+    def _buckets_of(self, kind: str) -> Sequence[Bucket]:
+        """The shapes that a program is called with."""
+        if kind == files.ITEM:
+            return self.buckets
+        if kind == files.RANK_MANY:
+            return [bucket for bucket in self.buckets if bucket.users > 1]
+        if kind == files.RANK:
+            return [bucket for bucket in self.buckets if bucket.users == 1]
+        return self._of_one_user
 
     def _warm(self, model: str, kind: str, bucket: Bucket) -> None:
         asked = filled(Call(bucket, ((0, 0, 0),)), [self._nothing()], self.servable.behaviors)
@@ -200,15 +244,27 @@ class Engine:
             for seen in model.inputs
         }
         of_items = {"items": self.servable.items_NF} | rows
-        of_vectors = {name: array for name, array in model.tables.items() if name != "ids"}
-        growing = {n: self._with_room(array) for n, array in (of_items | of_vectors).items()}
-        return self._put({"ids": model.tables["ids"]} | growing)
+        fixed = {n: array for n, array in model.tables.items() if files.is_weight(n)}
+        of_rows = {n: array for n, array in model.tables.items() if n not in fixed}
+        growing = {n: self._with_room(array) for n, array in (of_items | of_rows).items()}
+        return self._put(fixed | growing)
+
+    def _capacity(self, array: np.ndarray) -> int:
+        """Places for an array and new items; often the same for the next version of a servable."""
+        return -(-(len(array) + self.room) // _STEP) * _STEP
 
     def _with_room(self, array: np.ndarray) -> np.ndarray:
-        return np.concatenate([array, np.zeros((self.room, *array.shape[1:]), array.dtype)])
+        made = np.zeros((self._capacity(array), *array.shape[1:]), array.dtype)
+        made[: len(array)] = array
+        return made
 
     def _put(self, arrays: Mapping[str, np.ndarray]) -> Tables:
         return {name: jax.device_put(array, self.device) for name, array in arrays.items()}
+
+
+def _kind(call: Call) -> str:
+    """The program that ranks a call's candidates."""
+    return files.RANK if call.bucket.users == 1 else files.RANK_MANY
 
 
 def _take_apart(call: Call, made_B: np.ndarray, into: Sequence[np.ndarray]) -> None:

@@ -26,11 +26,18 @@ FORMAT, VERSION = "dicm_jax servable", 1
 CARD, CATALOGUE, ITEMS = "MODEL_CARD.md", "catalogue.safetensors", "items.jsonl"
 VOCABULARIES, MODELS, PHOTOS, EXAMPLES = "vocabularies", "models", "photos", "examples.json"
 TABLES, COMPRESSORS, PROGRAM = "tables.safetensors", "compressors.safetensors", ".stablehlo"
+def is_weight(name: str) -> bool:
+    """Whether an array of a model is one of its network's, and not a table of rows."""
+    return "/" in name
+
+
 INDEX = "index"
 """Among the tables of a Pre-rank model: the vectors of all items, without places of nothing."""
 
-RANK, ATTENTION, USER, ITEM, EMBED = "rank", "attention", "user", "item", "embed"
-"""Programs of a model; those of compressors are called ``embed_NAME``."""
+RANK, RANK_MANY, ATTENTION = "rank", "rank_many", "attention"
+"""Programs of a model that ranks: for one user, for several, and what his behaviors count."""
+USER, ITEM, EMBED = "user", "item", "embed"
+"""Programs of a model that pre-ranks; those of compressors are called ``embed_NAME``."""
 
 ID_ROWS, NO_ITEM, MISSING_AD, MISSING_BEHAVIOR, VECTORS = 1, 0, 1, 2, 3
 """First place of ID rows; places of no item, of missing content; first place of vectors."""

@@ -155,7 +155,7 @@ class Lookup:
         if key_B.dtype.kind in "iu":
             wrong = (key_B < 0) | (key_B >= field.size)
             if not wrong.any():
-                return key_B + field.first
+                return key_B.astype(np.int64) + field.first  # keys may be of few bits
         return np.array([self._value(field, value) for value in values], np.int32)
 
     def _value(self, field: Field, value: Value, *, unknown_texts: bool = False) -> int:

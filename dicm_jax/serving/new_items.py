@@ -4,8 +4,10 @@ Shape legend
     N   new items     F   ID fields of a level     V   places of vectors     D   content width
 """
 
+import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +21,18 @@ from dicm_jax.serving.servable import Servable, ServedModel
 
 Features = Mapping[str, np.ndarray]
 """Feature rows by content."""
+_LARGEST = 1e6
+"""Element of a vector: of trained ones it is about 1, and a network of them stays finite."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Made:
+    """An item as places, ready to be written."""
+
+    name: str
+    fields_F: np.ndarray
+    context_F: np.ndarray
+    features: Features
 
 
 class NewItems:
@@ -32,7 +46,7 @@ class NewItems:
         self._engine, self._lock = engine, threading.Lock()
         self._place = len(engine.servable.names) + 1
         self._rows: dict[str, dict[str, int]] = {}
-        self._first_row = {
+        self._next_row = {
             content: _rows_of(engine.servable, content) for content in engine.servable.rows_N
         }
         self._write = jax.jit(_written)
@@ -48,23 +62,28 @@ class NewItems:
           TooLargeError: there is no room for so many.
         """
         lookup = self._engine.lookup
-        fields_NF = [lookup.item(item.fields) for item in items]
-        context_NF = [lookup.context_row(item.context) for item in items]
-        features = [self._checked(item) for item in items]
+        items = list({item.name: item for item in items}.values())  # of one name the last
+        made = [
+            _Made(
+                item.name,
+                lookup.item(item.fields),
+                lookup.context_row(item.context),
+                self._checked(item),
+            )
+            for item in items
+        ]
+        parts = [made[n : n + EMBEDDED_AT_ONCE] for n in range(0, len(made), EMBEDDED_AT_ONCE)]
+        vectors = [self._vectors(part) for part in parts]  # before anything is changed
         with self._lock:
             self._check_room({item.name for item in items})
-            for first in range(0, len(items), EMBEDDED_AT_ONCE):
-                part = slice(first, first + EMBEDDED_AT_ONCE)
-                names = [item.name for item in items[part]]
-                self._add(
-                    names, np.stack(fields_NF[part]), np.stack(context_NF[part]), features[part]
-                )
+            for part, of_part in zip(parts, vectors, strict=True):
+                self._add(part, of_part)
 
     def warm(self) -> None:
         """Compiles the writes to every table."""
         for tables in self._engine.tables.values():
             for name, table in tables.items():
-                if name != "ids":
+                if name != "ids" and not files.is_weight(name):
                     nothing = np.zeros((1, *table.shape[1:]), table.dtype)
                     self._write(table, *_repeated(np.zeros(1, np.int32), nothing))
 
@@ -76,41 +95,43 @@ class NewItems:
                 " service with a larger --room, or export again with them in the log"
             )
 
+    def _vectors(self, items: Sequence[_Made]) -> dict[tuple[str, str], np.ndarray]:
+        """Vectors of the items that have features, by model and embedding model."""
+        made = {}
+        for name, model in self._engine.servable.models.items():
+            for seen in model.inputs:
+                given = [item for item in items if seen["content"] in item.features]
+                if given and (name, seen["model"]) not in made:
+                    rows_RD = np.stack([item.features[seen["content"]] for item in given])
+                    vectors_RE = self._engine.embed(name, seen["model"], rows_RD)
+                    _check_vectors(given, seen["content"], vectors_RE)
+                    made[name, seen["model"]] = vectors_RE
+        return made
+
     def _add(
-        self,
-        names: Sequence[str],
-        fields_NF: np.ndarray,
-        context_NF: np.ndarray,
-        features: Sequence[Features],
+        self, items: Sequence[_Made], vectors: Mapping[tuple[str, str], np.ndarray]
     ) -> None:
-        engine = self._engine
+        engine, names = self._engine, [item.name for item in items]
         place_N = np.array([self._place_of(name) for name in names], np.int32)
         rows = {
-            content: np.array(
-                [
-                    self._row_of(name, content, given)
-                    for name, given in zip(names, features, strict=True)
-                ],
-                np.int32,
-            )
-            for content in self._first_row
+            content: np.array([self._row_of(item, content) for item in items], np.int32)
+            for content in self._next_row
         }
         for name, model in engine.servable.models.items():
-            writes = {"items": (place_N, fields_NF)}
+            writes = {"items": (place_N, np.stack([item.fields_F for item in items]))}
             for seen in model.inputs:
-                content, row_N = seen["content"], rows[seen["content"]]
-                writes[f"{content}_rows"] = (place_N, row_N)
-                given = [row[content] for row in features if content in row]
-                if given:
-                    made_VE = engine.embed(name, seen["model"], np.stack(given))
-                    there = row_N >= files.VECTORS
+                row_N = rows[seen["content"]]
+                writes[f"{seen['content']}_rows"] = (place_N, row_N)
+                if (name, seen["model"]) in vectors:
+                    own_V = row_N[row_N >= files.VECTORS]
+                    made_VE = vectors[name, seen["model"]]
                     for table, values in at_rest(model, seen["model"], made_VE).items():
-                        writes[table] = (row_N[there], values)
+                        writes[table] = (own_V, values)
             tables = dict(engine.tables[name])
             for table, (place, values) in writes.items():
                 tables[table] = self._write(tables[table], *_repeated(place, values))
             engine.tables[name] = tables
-        engine.lookup.add(names, place_N, context_NF)
+        engine.lookup.add(names, place_N, np.stack([item.context_F for item in items]))
 
     def _place_of(self, name: str) -> int:
         self._rows.setdefault(name, {})
@@ -119,13 +140,14 @@ class NewItems:
         self._place += 1
         return self._place - 1
 
-    def _row_of(self, name: str, content: str, given: Features) -> int:
+    def _row_of(self, item: _Made, content: str) -> int:
         """The place of a vector: an item's own, as one of the catalogue may be shared."""
-        if content not in given:
+        if content not in item.features:
             return files.MISSING_AD
-        first, taken = self._first_row[content], self._rows[name]
+        taken = self._rows[item.name]
         if content not in taken:
-            taken[content] = first + sum(content in of for of in self._rows.values())
+            taken[content] = self._next_row[content]
+            self._next_row[content] += 1
         return taken[content]
 
     def _checked(self, item: NewItem) -> Features:
@@ -138,7 +160,7 @@ class NewItems:
                     f" {', '.join(signature['contents']) or 'none'}"
                 )
             width = signature["contents"][content]["width"]
-            row_D = np.asarray(given_D, np.float32)
+            row_D = _numbers(item.name, content, given_D)
             if row_D.shape != (width,):
                 raise RequestError(
                     f"item {item.name!r}: features of {content!r} have shape {row_D.shape}; give"
@@ -152,6 +174,27 @@ class NewItems:
                 )
             made[content] = row_D
         return made
+
+
+def _numbers(name: str, content: str, given_D: Any) -> np.ndarray:
+    try:
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused as that
+            return np.asarray(given_D, np.float32)
+    except (TypeError, ValueError) as error:
+        raise RequestError(
+            f"item {name!r}: features of {content!r} are no row of numbers ({error}): give them as"
+            " the encoder makes them"
+        ) from None
+
+
+def _check_vectors(items: Sequence[_Made], content: str, vectors_RE: np.ndarray) -> None:
+    for item, vector_E in zip(items, vectors_RE, strict=True):
+        if not (largest := np.abs(vector_E).max()) < _LARGEST:  # nor NaN
+            raise RequestError(
+                f"item {item.name!r}: features of {content!r} of up to"
+                f" {np.abs(item.features[content]).max():g} make a vector of up to {largest:g}: they"
+                " are not of the encoder that this servable was made with; give its rows"
+            )
 
 
 def at_rest(model: ServedModel, name: str, made_VE: np.ndarray) -> dict[str, np.ndarray]:

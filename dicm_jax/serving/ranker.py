@@ -66,7 +66,7 @@ class Ranker:
     ):
         self._settings = {"device": device, "room": room, "buckets": buckets}
         self._verify, self._added = verify, dict[str, NewItem]()
-        self._changing = threading.Lock()
+        self._reloading, self._changing = threading.Lock(), threading.Lock()
         self._now = self._loaded(Path(folder))
 
     @property
@@ -165,7 +165,7 @@ class Ranker:
         """
         with self._changing:
             self._add(self._now, items)
-            self._added |= {item.name: item for item in items}
+            self._added |= {item.name: _compact(item) for item in items}
 
     def reload(self, folder: str | Path) -> None:
         """Answers by another servable from now on; calls that have begun end on the old one.
@@ -174,17 +174,23 @@ class Ranker:
           ServableError: it cannot be used; the old one goes on.
           RequestError: items that were added do not fit it; the old one goes on.
         """
-        with self._changing:
-            loaded = self._loaded(Path(folder))
-            known = loaded.engine.lookup.knows
-            kept = [item for name, item in self._added.items() if not known(name)]
-            self._add(loaded, kept)
-            self._added = {item.name: item for item in kept}
-            self._now = loaded
+        with self._reloading:
+            loaded = self._loaded(Path(folder), self._now)
+            known = frozenset(loaded.engine.servable.names)
+            with self._changing:
+                early = dict(self._added)
+            self._add(loaded, [item for name, item in early.items() if name not in known])
+            # Items may have come in these seconds; the last ones are waited for.
+            with self._changing:
+                late = [item for name, item in self._added.items() if early.get(name) is not item]
+                self._add(loaded, [item for item in late if item.name not in known])
+                self._added = {n: item for n, item in self._added.items() if n not in known}
+                self._now = loaded
 
-    def _loaded(self, folder: Path) -> _Current:
+    def _loaded(self, folder: Path, before: _Current | None = None) -> _Current:
         servable = servables.read(folder, verify=self._verify)
-        engine = Engine(servable, **self._settings)
+        known = before.engine.known if before else {}
+        engine = Engine(servable, **self._settings, known=known)
         new_items = NewItems(engine)
         engine.warm()
         new_items.warm()
@@ -212,3 +218,9 @@ class Ranker:
             raise error(
                 f"no model {model!r} that {what} in servable {engine.servable.version}: it {there}"
             )
+
+
+def _compact(item: NewItem) -> NewItem:
+    """An item to be kept for long: numbers of a list take eight times the room of an array's."""
+    rows = {content: np.asarray(row_D, np.float32) for content, row_D in item.features.items()}
+    return dataclasses.replace(item, features=rows)

@@ -6,6 +6,7 @@ Shape legend
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import safetensors.numpy
 from dicm_jax import sealed_json
 from dicm_jax.errors import DataError, ServableError
 from dicm_jax.serving import format as files
+
+_VERSION = re.compile("[1-9][0-9]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +122,8 @@ def newest(folder: Path) -> Path:
 
 def versions_in(folder: Path) -> list[int]:
     """Numbers of the finished servables in a folder, ascending."""
-    return sorted(int(path.name) for path in folder.glob("*") if path.name.isdigit())
+    names = (path.name for path in folder.glob("*"))
+    return sorted(int(name) for name in names if _VERSION.fullmatch(name))
 
 
 def read(folder: Path, *, verify: bool = True) -> Servable:
