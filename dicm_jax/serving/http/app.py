@@ -197,7 +197,8 @@ def new_item(body: schemas.ItemBody, encode: Encode | None) -> NewItem:
     Raises:
       RequestError: a photo that cannot be read, or that there is no encoder for.
     """
-    features: dict[str, Any] = dict(body.features)
+    with np.errstate(over="ignore"):  # becomes infinite, which is refused with the item's name
+        features = {name: np.asarray(row, np.float32) for name, row in body.features.items()}
     if body.photo is not None:
         if encode is None:
             raise RequestError(
