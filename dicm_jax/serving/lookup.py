@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from dicm_jax.errors import RequestError, UnknownNameError
-from dicm_jax.serving.request import Query, User, Value
+from dicm_jax.serving.request import Query, User, Value, Values
 from dicm_jax.serving.servable import Field, Servable
 
 _NOTHING = 0
@@ -147,12 +147,12 @@ class Lookup:
             )
         return list(fields).index(name), fields[name]
 
-    def _column(self, field: Field, values: Sequence[Value]) -> np.ndarray:
+    def _column(self, field: Field, values: Values) -> np.ndarray:
         try:
             key_B = np.asarray(values)
         except ValueError:
             key_B = np.empty(0, object)
-        if key_B.dtype.kind in "iu":
+        if key_B.dtype.kind in "iu" and bool not in set(map(type, values)):
             wrong = (key_B < 0) | (key_B >= field.size)
             if not wrong.any():
                 return key_B.astype(np.int64) + field.first  # keys may be of few bits

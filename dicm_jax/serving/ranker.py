@@ -24,7 +24,7 @@ from dicm_jax.serving.buckets import USUAL, Bucket
 from dicm_jax.serving.engine import Engine
 from dicm_jax.serving.new_items import NewItems
 from dicm_jax.serving.prerank import Index
-from dicm_jax.serving.request import NOTHING, NewItem, Query, Ranking, User, Value
+from dicm_jax.serving.request import NOTHING, NewItem, Query, Ranking, User, Values
 from dicm_jax.serving.servable import Servable
 
 DICM, BASELINE, PRERANK = "dicm", "baseline", "prerank"
@@ -98,7 +98,7 @@ class Ranker:
         self,
         user: User,
         candidates: Sequence[str],
-        context: Mapping[str, Sequence[Value]] = NOTHING,
+        context: Mapping[str, Values] = NOTHING,
         *,
         model: str = DICM,
         images: bool = True,

@@ -8,6 +8,8 @@ import numpy as np
 
 Value = int | str
 """Of an ID field: a key of its vocabulary, or the ID that the key stands for where it is known."""
+Values = Sequence[Value] | np.ndarray
+"""Of a field, one for each candidate."""
 NOTHING: Mapping = MappingProxyType({})
 
 
@@ -38,7 +40,7 @@ class Query:
 
     user: User
     candidates: Sequence[str]
-    context: Mapping[str, Sequence[Value]] = dataclasses.field(default_factory=dict)
+    context: Mapping[str, Values] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,8 +11,31 @@ from dicm_jax.serving import format as files
 from dicm_jax.serving.http.service import Service
 
 _PAGE = Path(__file__).parent / "page"
-_ASSETS = {"page.css": "text/css", "page.js": "text/javascript"}
+_ASSETS = {
+    "page.css": "text/css",
+    "icon.svg": "image/svg+xml",
+    **{
+        f"{name}.js": "text/javascript"
+        for name in ("page", "service", "candidates", "past", "adding", "elements")
+    },
+}
+PATHS = ("/", *(f"/{name}" for name in _ASSETS))
+"""Of the page itself, which holds nothing of a servable: it has to be there to ask for a token."""
 _KINDS = {".jpg": "image/jpeg", ".svg": "image/svg+xml"}
+_GUARDED = {
+    # Its own files only, and copies of photos that needed a token.
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' blob:; object-src 'none';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",  # asked for again, and answered with 304 where nothing changed
+}
+_PHOTO = {
+    # A drawing is shown, and never run, wherever it is opened.
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "private, max-age=3600",
+}
 
 
 class Explorer:
@@ -30,7 +53,7 @@ class Explorer:
 
         @app.get("/", response_class=HTMLResponse, include_in_schema=False)
         async def page() -> Response:
-            return FileResponse(_PAGE / "index.html", media_type="text/html")
+            return FileResponse(_PAGE / "index.html", media_type="text/html", headers=_GUARDED)
 
         for name, kind in _ASSETS.items():
             app.get(f"/{name}", include_in_schema=False)(_asset(name, kind))
@@ -52,14 +75,14 @@ class Explorer:
 
         @app.get("/v1/users/{user_id}", responses={404: {"description": "no such user"}})
         async def user(user_id: str) -> dict[str, Any]:
-            """One of them: fields, behaviors, candidates, and what he clicked."""
+            """One of them: fields, behaviors, candidates, what he clicked, what has a photo."""
             for found in self._examples()["users"]:
                 if found["id"] == user_id:
-                    return found
+                    return found | {"pictured": self._pictured(found)}
             raise UnknownNameError(f"no user {user_id!r}: /v1/users lists them")
 
         @app.get(
-            "/v1/photos/{item}",
+            "/v1/photos/{item:path}",  # a name may hold anything, slashes too
             response_class=Response,
             responses={404: {"description": "no photo of this item"}},
         )
@@ -70,11 +93,15 @@ class Explorer:
             if name is None:
                 raise UnknownNameError(f"no photo of item {item!r} in this servable")
             path = self._service.ranker.servable.folder / files.PHOTOS / name
-            headers = {"Cache-Control": "max-age=3600"}
-            return FileResponse(path, media_type=_KINDS[path.suffix], headers=headers)
+            return FileResponse(path, media_type=_KINDS[path.suffix], headers=_PHOTO)
 
     def _examples(self) -> dict[str, Any]:
         return self._service.ranker.examples
+
+    def _pictured(self, user: dict[str, Any]) -> list[str]:
+        """Names of the items of a user that have a photo."""
+        items = {*user["behaviors"], *user["candidates"]}
+        return sorted(items & self._examples()["photos"].keys())
 
     def _model(self) -> dict[str, Any]:
         ranker = self._service.ranker
@@ -112,6 +139,6 @@ def _short(user: dict[str, Any]) -> dict[str, Any]:
 
 def _asset(name: str, kind: str) -> Any:
     async def asset() -> Response:
-        return FileResponse(_PAGE / name, media_type=kind)
+        return FileResponse(_PAGE / name, media_type=kind, headers=_GUARDED)
 
     return asset
