@@ -64,7 +64,7 @@ def _encoder(arguments: argparse.Namespace) -> Callable[[bytes], Any] | None:
         return None
     from dicm_jax.serving.photo_encoder import vgg16_encoder
 
-    return vgg16_encoder(arguments.vgg16)
+    return vgg16_encoder(arguments.vgg16, relu=arguments.vgg16_relu)
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -101,6 +101,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
         "--cache", type=Path, help="folder for compiled programs: later starts are faster"
     )
     parser.add_argument("--vgg16", type=Path, help="weights of VGG16, to add items by their photos")
+    parser.add_argument(
+        "--vgg16-relu",
+        action="store_true",
+        help="rows after FC6's ReLU, where the features were made so",
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of errors")
     arguments = parser.parse_args(argv)
     if not 0 <= arguments.port < 65536:

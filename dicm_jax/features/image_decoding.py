@@ -15,6 +15,7 @@ Shape legend
 
 import collections
 import dataclasses
+import io
 import itertools
 from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -104,26 +105,42 @@ def decode(path: Path, image_size: int) -> UInt8[np.ndarray, "S S 3"]:
       BadImageError: there is no such file, it is empty, not an image, damaged, or too large.
     """
     try:
-        if not path.stat().st_size:
-            raise BadImageError("empty", f"{path}: an empty file; bring it back or remove it")
-        with Image.open(path, formats=FORMATS) as image:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise BadImageError("missing", f"{path}: no such file; correct the list") from error
+    except OSError as error:
+        raise _damaged(str(path), error) from error
+    return decode_bytes(data, str(path), image_size)
+
+
+def decode_bytes(data: bytes, name: str, image_size: int) -> UInt8[np.ndarray, "S S 3"]:
+    """The pixels of an image file that is in memory.
+
+    Args:
+      data: of the file.
+      name: what messages call it.
+      image_size: ``S``.
+
+    Raises:
+      BadImageError: it is empty, not an image, damaged, or too large.
+    """
+    if not data:
+        raise BadImageError("empty", f"{name}: an empty file; bring it back or remove it")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:
-                raise _too_large(path, f"{image.width} x {image.height}")
+                raise _too_large(name, f"{image.width} x {image.height}")
             return _prepared(image, image_size)
     except BadImageError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(path, str(error)) from error
-    except FileNotFoundError as error:
-        raise BadImageError("missing", f"{path}: no such file; correct the list") from error
+        raise _too_large(name, str(error)) from error
     except UnidentifiedImageError as error:
         raise BadImageError(
-            "not an image", f"{path}: not an image ({', '.join(FORMATS)}); remove it"
+            "not an image", f"{name}: not an image ({', '.join(FORMATS)}); remove it"
         ) from error
     except Exception as error:  # decoders of damaged files raise what they happen to stumble over
-        raise BadImageError(
-            "damaged", f"{path}: cannot be decoded ({error}); bring it back or remove it"
-        ) from error
+        raise _damaged(name, error) from error
 
 
 def _decode_into(room_SSC: np.ndarray, path: Path) -> BadImageError | None:
@@ -134,10 +151,16 @@ def _decode_into(room_SSC: np.ndarray, path: Path) -> BadImageError | None:
     return None
 
 
-def _too_large(path: Path, found: str) -> BadImageError:
+def _damaged(name: str, error: Exception) -> BadImageError:
+    return BadImageError(
+        "damaged", f"{name}: cannot be decoded ({error}); bring it back or remove it"
+    )
+
+
+def _too_large(name: str, found: str) -> BadImageError:
     return BadImageError(
         "too large",
-        f"{path}: {found} pixels, more than the {MOST_PIXELS:,} that are decoded; make it smaller",
+        f"{name}: {found} pixels, more than the {MOST_PIXELS:,} that are decoded; make it smaller",
     )
 
 
