@@ -111,9 +111,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     if not 0 <= arguments.port < 65536:
         parser.error(f"--port={arguments.port}: give one of 0 to 65535")
     for name in ("room", "reload_every"):
-        if getattr(arguments, name) < 0:
+        if not getattr(arguments, name) >= 0:  # nor NaN
             parser.error(f"--{name.replace('_', '-')}: give 0 or more")
-    if arguments.waiting < 1 or arguments.timeout <= 0:
+    if arguments.waiting < 1 or not arguments.timeout > 0:
         parser.error("--waiting and --timeout: give more than 0")
     return arguments
 

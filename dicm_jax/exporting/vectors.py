@@ -79,4 +79,5 @@ def at_rest(vectors_VE: np.ndarray, format: Format) -> dict[str, np.ndarray]:
             return {"vectors": vectors_VE.astype(ml_dtypes.bfloat16)}
         case "int8":
             stored_VE, scale_V = feature_table.to_rest(vectors_VE, "int8")
+            assert scale_V is not None  # of this format
             return {"vectors": stored_VE, "scale": scale_V.astype(np.float32)}

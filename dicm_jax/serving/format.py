@@ -26,6 +26,8 @@ FORMAT, VERSION = "dicm_jax servable", 1
 CARD, CATALOGUE, ITEMS = "MODEL_CARD.md", "catalogue.safetensors", "items.jsonl"
 VOCABULARIES, MODELS, PHOTOS, EXAMPLES = "vocabularies", "models", "photos", "examples.json"
 TABLES, COMPRESSORS, PROGRAM = "tables.safetensors", "compressors.safetensors", ".stablehlo"
+
+
 def is_weight(name: str) -> bool:
     """Whether an array of a model is one of its network's, and not a table of rows."""
     return "/" in name

@@ -108,9 +108,7 @@ class NewItems:
                     made[name, seen["model"]] = vectors_RE
         return made
 
-    def _add(
-        self, items: Sequence[_Made], vectors: Mapping[tuple[str, str], np.ndarray]
-    ) -> None:
+    def _add(self, items: Sequence[_Made], vectors: Mapping[tuple[str, str], np.ndarray]) -> None:
         engine, names = self._engine, [item.name for item in items]
         place_N = np.array([self._place_of(name) for name in names], np.int32)
         rows = {
@@ -190,10 +188,11 @@ def _numbers(name: str, content: str, given_D: Any) -> np.ndarray:
 def _check_vectors(items: Sequence[_Made], content: str, vectors_RE: np.ndarray) -> None:
     for item, vector_E in zip(items, vectors_RE, strict=True):
         if not (largest := np.abs(vector_E).max()) < _LARGEST:  # nor NaN
+            given = np.abs(item.features[content]).max()
             raise RequestError(
-                f"item {item.name!r}: features of {content!r} of up to"
-                f" {np.abs(item.features[content]).max():g} make a vector of up to {largest:g}: they"
-                " are not of the encoder that this servable was made with; give its rows"
+                f"item {item.name!r}: features of {content!r} of up to {given:g} make a vector of"
+                f" up to {largest:g}: they are not of the encoder that this servable was made with;"
+                " give its rows"
             )
 
 

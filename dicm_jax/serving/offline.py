@@ -29,7 +29,12 @@ _ROWS = 8192
 
 
 def score_file(
-    rankers: Sequence[Ranker], source: Path, output: Path, *, model: str = "dicm", column: str = SCORE
+    rankers: Sequence[Ranker],
+    source: Path,
+    output: Path,
+    *,
+    model: str = "dicm",
+    column: str = SCORE,
 ) -> int:
     """Writes a copy of `source` with a column of scores; the file is there whole, or not at all.
 

@@ -28,7 +28,9 @@ class Index:
     @classmethod
     def of(cls, engine: Engine) -> "Index":
         """The index of a servable, as it was exported."""
-        return cls(engine, engine.servable.models["prerank"].index_NP, engine.servable.names)
+        vector_NP = engine.servable.models["prerank"].index_NP
+        assert vector_NP is not None  # written with the model
+        return cls(engine, vector_NP, engine.servable.names)
 
     def best(self, user_P: np.ndarray, count: int) -> list[tuple[str, float]]:
         """Names and inner products of the best items, best first; of equals the first comes first.

@@ -15,6 +15,7 @@ import numpy as np
 import pydantic_core
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
@@ -34,7 +35,7 @@ Encode = Callable[[bytes], np.ndarray]
 """From the bytes of a photo to its feature row."""
 
 _BODIES = (schemas.RankBody, schemas.PrerankBody, schemas.ItemsBody)
-_STATUS: dict[type[DicmError], int] = {
+_STATUS: dict[type[Exception], int] = {
     UnknownNameError: 404,
     TooLargeError: 413,
     RequestError: 422,
@@ -80,7 +81,7 @@ def create_app(service: Service, settings: Settings) -> FastAPI:
             begun.cancel()
             service.close()
 
-    app = FastAPI(
+    app = FastAPIOffline(  # its /docs loads nothing from elsewhere
         title="dicm_jax",
         description="Click probabilities of items for users, from images and IDs.",
         version="1",
@@ -108,13 +109,18 @@ async def _begin(service: Service, settings: Settings) -> None:
     """Loads, then looks for newer versions. A first servable that cannot be used ends it all."""
     try:
         await service.start()
-    except DicmError as error:
-        _LOG.error("error: %s", error)
+    except Exception as error:  # without a servable there is nothing to wait for
+        _LOG.error("error: %s", str(error) or repr(error), exc_info=_unforeseen(error))
         os.kill(os.getpid(), signal.SIGTERM)
         return
     _LOG.info("ready: serving %s, %d items", service.ranker.version, service.ranker.items)
     if settings.reload_s:
         await service.watch(settings.reload_s)
+
+
+def _unforeseen(error: Exception) -> Exception | None:
+    """The error itself, to be logged with its traceback, if its message was not made for users."""
+    return None if isinstance(error, DicmError) else error
 
 
 def _add_ranking(app: FastAPI, service: Service, settings: Settings) -> None:

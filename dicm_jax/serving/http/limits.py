@@ -9,10 +9,14 @@ import json
 import time
 from typing import Any
 
+from dicm_jax.serving.http.explorer import PATHS
 from dicm_jax.serving.http.metrics import Metrics
 
-OPEN = ("/healthz", "/readyz")
-"""Paths that need no token: those of who watches over the service."""
+OPEN = ("/healthz", "/readyz", *PATHS)
+"""Paths that need no token: those of who watches over the service, and the page's own files, which
+hold no data; the page asks for the token itself."""
+GONE = 499
+"""Counted where a client goes before there is an answer; it is never sent."""
 
 
 class Limits:
@@ -46,7 +50,7 @@ class Limits:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
+        began, status = time.perf_counter(), GONE
 
         async def noted(message: Any) -> None:
             nonlocal status
@@ -57,6 +61,9 @@ class Limits:
         path = scope["path"] if scope["path"] in self._paths else "other"
         try:
             await self._within(scope, receive, noted)
+        except Exception:  # answered outside of this
+            status = 500
+            raise
         finally:
             self._metrics.requests.labels(path, str(status)).inc()
             self._metrics.seconds.labels(path).observe(time.perf_counter() - began)

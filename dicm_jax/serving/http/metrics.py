@@ -11,23 +11,29 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        of = {"registry": self.registry}
+        of = self.registry
         self.requests = Counter(
-            "dicm_requests", "requests by path and status", ["path", "status"], **of
+            "dicm_requests", "requests by path and status", ["path", "status"], registry=of
         )
         self.seconds = Histogram(
             "dicm_request_seconds",
             "seconds from the request's head to its answer's end",
             ["path"],
             buckets=_SECONDS,
-            **of,
+            registry=of,
         )
-        self.candidates = Counter("dicm_candidates", "candidates scored", **of)
-        self.pending = Gauge("dicm_pending_requests", "requests being answered or waiting", **of)
-        self.refused = Counter("dicm_refused_requests", "requests refused as too many wait", **of)
-        self.items = Gauge("dicm_items", "items that can be ranked", **of)
-        self.reloads = Counter("dicm_reloads", "servables taken up", ["outcome"], **of)
-        self.servable = Gauge("dicm_servable", "1 for the servable that answers", ["version"], **of)
+        self.candidates = Counter("dicm_candidates", "candidates scored", registry=of)
+        self.pending = Gauge(
+            "dicm_pending_requests", "requests being answered or waiting", registry=of
+        )
+        self.refused = Counter(
+            "dicm_refused_requests", "requests refused as too many wait", registry=of
+        )
+        self.items = Gauge("dicm_items", "items that can be ranked", registry=of)
+        self.reloads = Counter("dicm_reloads", "servables taken up", ["outcome"], registry=of)
+        self.servable = Gauge(
+            "dicm_servable", "1 for the servable that answers", ["version"], registry=of
+        )
 
     def serves(self, version: str, items: int) -> None:
         """Notes which servable answers."""

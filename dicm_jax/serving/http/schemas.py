@@ -8,6 +8,7 @@ MOST_CANDIDATES, MOST_BEHAVIORS, MOST_ITEMS, MOST_BEST = 10_000, 10_000, 256, 10
 _LONGEST_NAME = 256
 
 Name = Annotated[StrictStr, Field(min_length=1, max_length=_LONGEST_NAME)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 FieldValue = StrictInt | Annotated[StrictStr, Field(max_length=_LONGEST_NAME)]
 
 
@@ -79,9 +80,9 @@ class ItemBody(_Strict):
     fields: dict[Name, FieldValue] = Field(
         {}, description="values of item fields; what is not known counts as nothing", max_length=256
     )
-    features: dict[
-        Name, Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=65536)]
-    ] = Field({}, description="feature rows by content, as their encoder makes them", max_length=16)
+    features: dict[Name, Annotated[list[Number], Field(max_length=65536)]] = Field(
+        {}, description="feature rows by content, as their encoder makes them", max_length=16
+    )
     photo: Annotated[StrictStr, Field(max_length=16 * 2**20)] | None = Field(
         None, description="a JPEG or PNG in base64, where the service has an image encoder"
     )

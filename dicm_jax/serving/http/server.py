@@ -1,11 +1,18 @@
 """Uvicorn, set up for short requests, and for clients that never get to the point."""
 
 import asyncio
+import contextlib
+import logging
+import signal
+import socket
 from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from dicm_jax.errors import ConfigError
+
+_LOG = logging.getLogger("dicm_jax.serve")
 _HEAD_S = 10.0
 """Seconds for a request's head to arrive: Uvicorn has no limit of its own."""
 
@@ -46,11 +53,14 @@ class ImpatientProtocol(HttpToolsProtocol):
 
 
 def run(app: Any, *, host: str, port: int) -> None:
-    """Serves until SIGTERM or SIGINT; answers that have begun are finished."""
+    """Serves until SIGTERM or SIGINT; answers that have begun are finished.
+
+    Raises:
+      ConfigError: the port cannot be listened at.
+    """
+    listener = _listener(host, port)
     config = uvicorn.Config(
         app,
-        host=host,
-        port=port,
         http=ImpatientProtocol,
         ws="none",
         access_log=False,  # /metrics counts requests
@@ -60,7 +70,32 @@ def run(app: Any, *, host: str, port: int) -> None:
         limit_concurrency=1024,
         server_header=False,
     )
-    uvicorn.Server(config).run()
+    at, port, *_ = listener.getsockname()
+    _LOG.info("listening at http://%s:%d", f"[{at}]" if ":" in at else at, port)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _end)
+    # When it has ended, Uvicorn raises the signal that it was ended by once more.
+    with contextlib.suppress(_Ended):
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+class _Ended(BaseException):
+    """A signal has ended the service."""
+
+
+def _end(*_: Any) -> None:
+    raise _Ended
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family)
+    except OSError as error:
+        raise ConfigError(
+            f"--host={host} --port={port}: cannot be listened at ({error.strerror}): choose another"
+            " port, or end what uses this one"
+        ) from error
 
 
 _LOGGING: dict[str, Any] = {

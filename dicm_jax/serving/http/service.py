@@ -17,6 +17,10 @@ T = TypeVar("T")
 _LOG = logging.getLogger("dicm_jax.serve")
 
 
+Files = frozenset[tuple[str, int, int]]
+"""Name, length and time of change of each file of a folder."""
+
+
 class NotReadyError(DicmError):
     """The servable is still being loaded."""
 
@@ -51,7 +55,7 @@ class Service:
         self._load, self._waiting, self._timeout_s = load, waiting, timeout_s
         self._ranker: Ranker | None = None
         self._served: Path | None = None
-        self._refused: Path | None = None
+        self._refused: tuple[Path, Files] | None = None
         self._pending = 0
         workers = max(1, os.cpu_count() or 1)
         self._pool = concurrent.futures.ThreadPoolExecutor(workers, "rank")
@@ -82,9 +86,9 @@ class Service:
         """
         served = newest(self.folder)
         loop = asyncio.get_running_loop()
-        self._ranker = await loop.run_in_executor(self._loader, self._load, served)
-        self._served = served
-        self.metrics.serves(self._ranker.version, self._ranker.items)
+        ranker = await loop.run_in_executor(self._loader, self._load, served)
+        self._ranker, self._served = ranker, served
+        self.metrics.serves(ranker.version, ranker.items)
 
     async def answer(self, work: Callable[[], T]) -> T:
         """The result of `work`, done in one of the service's threads.
@@ -126,16 +130,18 @@ class Service:
         """Serves the newest version from now on, if there is one that can be used."""
         try:
             found = newest(self.folder)
-        except DicmError as error:
+            seen = _files_of(found)
+        except (DicmError, OSError) as error:
             _LOG.warning("%s", error)
             return
-        if found in (self._served, self._refused):
+        # One that was refused may have been on its way: it is tried again when its files change.
+        if found == self._served or (found, seen) == self._refused:
             return
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._loader, self.ranker.reload, found)
         except Exception as error:  # whatever is wrong with it, the old one goes on
-            self._refused = found
+            self._refused = (found, seen)
             self.metrics.reloads.labels("refused").inc()
             _LOG.error("%s is not taken up, %s goes on: %s", found, self._served, error)
             return
@@ -148,3 +154,8 @@ class Service:
         """Ends the threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._loader.shutdown(wait=False, cancel_futures=True)
+
+
+def _files_of(folder: Path) -> Files:
+    found = ((str(path), path.stat()) for path in folder.rglob("*"))
+    return frozenset((name, stat.st_size, stat.st_mtime_ns) for name, stat in found)

@@ -27,11 +27,13 @@ const MODES = {
   },
 };
 
+const LISTED = 5; // ranks, at most; of more the mean is shown
+
 const parts = Object.fromEntries(
   [...document.querySelectorAll("[id]")].map((element) => [element.id, element]),
 );
 const service = new Service(askToken, waitFor);
-const past = new Past(parts);
+const past = new Past(parts, () => lookAt(null));
 const candidates = new Candidates(parts.candidates, lookAt, choose);
 const adding = new Adding(parts.adding, add);
 
@@ -169,7 +171,13 @@ function clicksOf(mode) {
   const places = placesOf(now.answers[mode]);
   const clicked = places.filter((_, number) => now.items[number].mark === "clicked");
   clicked.sort((one, other) => one - other);
-  return el("small", {}, clicked.length ? `clicked: rank ${clicked.join(", ")}` : "nothing clicked");
+  const mean = clicked.reduce((sum, place) => sum + place, 0) / clicked.length;
+  const words = !clicked.length
+    ? "nothing clicked"
+    : clicked.length <= LISTED
+      ? `clicked: rank ${clicked.join(", ")}`
+      : `${clicked.length} clicked: mean rank ${mean.toFixed(1)}`;
+  return el("small", {}, words);
 }
 
 function showRanking() {
@@ -208,7 +216,7 @@ function lookAt(number) {
     : !attends
       ? "This model pools the clicks without attention: all count the same."
       : known
-        ? `Attention for item ${item}, rank ${place}`
+        ? `Item ${item}, rank ${place}: ${past.range(candidate)}`
         : "Attention is shown with images on.";
   return past.light(known ? candidate : null);
 }
