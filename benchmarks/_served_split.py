@@ -19,6 +19,10 @@ class Client:
     def __init__(self, port: int):
         self._connection = http.client.HTTPConnection(HOST, port, timeout=60)
 
+    def close(self) -> None:
+        """Closes the connection."""
+        self._connection.close()
+
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """What the service answers.
 

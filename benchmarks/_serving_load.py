@@ -147,6 +147,7 @@ async def _client(
             number += 1
     finally:
         writer.close()
+        await writer.wait_closed()
     return made
 
 

@@ -8,6 +8,7 @@ group of the test split is asked for, and GAUC is taken over the impressions of 
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -42,7 +43,10 @@ def new_items(log: ClickLog) -> list[dict[str, Any]]:
     sent = []
     for item in np.flatnonzero(~warm_items(log)).tolist():
         row = int(log.items.image_N[item])
-        made = {"name": names[item], "fields": dict(zip(fields, log.items.ids_NF[item].tolist()))}
+        made = {
+            "name": names[item],
+            "fields": dict(zip(fields, log.items.ids_NF[item].tolist(), strict=True)),
+        }
         if row != NO_IMAGE:
             values_D = features.rows_VD[row].astype(np.float32)
             if features.scale_V is not None:
@@ -65,8 +69,10 @@ def main(arguments: list[str]) -> None:
     args = parser.parse_args(arguments)
     log = read_log(config_of(args.workdir).data)
     split, items = log.split("test"), new_items(log)
-    with serving(args.servable, f"--room={len(items)}") as server:
-        client = Client(server.port)
+    with (
+        serving(args.servable, f"--room={len(items)}") as server,
+        contextlib.closing(Client(server.port)) as client,
+    ):
         for first in tqdm(range(0, len(items), _TOGETHER), desc="items added", unit="request"):
             client.post("/v1/items", {"items": items[first : first + _TOGETHER]})
         scores = served_split(client, log, split, ["dicm", "baseline"])

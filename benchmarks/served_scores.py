@@ -4,6 +4,7 @@ Claim: every score within 1e-5, and the same GAUC.
 """
 
 import argparse
+import contextlib
 import json
 import sys
 from pathlib import Path
@@ -38,8 +39,8 @@ def main(arguments: list[str]) -> None:
     run = restore_run(args.workdir)
     split = run.job.log.split("test")
     evaluated_B = predictor(run.job, "test", run.model)(run.state)
-    with serving(args.servable) as server:
-        served_B = served_split(Client(server.port), run.job.log, split, ["dicm"])["dicm"]
+    with serving(args.servable) as server, contextlib.closing(Client(server.port)) as client:
+        served_B = served_split(client, run.job.log, split, ["dicm"])["dicm"]
     evaluated, served = score_split(split, evaluated_B), score_split(split, served_B)
     result = {
         "benchmark": "served_scores",

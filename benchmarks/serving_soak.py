@@ -1,10 +1,10 @@
-"""An hour's load in ten minutes: good requests at a steady rate, broken ones, reloads all the while.
+"""An hour's load in ten minutes: good requests at a steady rate, broken ones, reloads.
 
 Claim: no good request fails, the service lives, and its memory does not grow.
 
 Good requests come at a fixed rate, as many in all as an hour at a sixth of it has. Beside them come
-broken ones of every kind (no JSON, wrong types, unknown items, too much, half a request and silence,
-half a request and gone), new items, newer versions of the servable, and every third of those is
+broken ones of every kind (no JSON, wrong types, unknown items, too much, half a request and
+silence, half a request and gone), new items, newer versions of the servable, and every third of those is
 broken. Everything stays on the loopback interface, and all of it is bounded.
 """
 

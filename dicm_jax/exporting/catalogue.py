@@ -10,6 +10,7 @@ import numpy as np
 
 from dicm_jax.data.key_batch import FieldStack
 from dicm_jax.data.schema import NO_IMAGE, ClickLog, StreamedGroups
+from dicm_jax.errors import ServableError
 from dicm_jax.serving.format import ID_ROWS, MISSING_AD, VECTORS
 
 
@@ -67,10 +68,18 @@ def item_names(log: ClickLog) -> list[str]:
 
 
 def warm_items(log: ClickLog) -> np.ndarray:
-    """Which items training has seen, shown or clicked; True where the train split is streamed."""
-    seen_N = np.zeros(len(log.items.image_N), bool)
+    """Which items training has seen, shown or clicked.
+
+    Raises:
+      ServableError: the train split is streamed, and so is not looked at whole.
+    """
     if isinstance(log.train, StreamedGroups):
-        return ~seen_N
+        raise ServableError(
+            f"--leave-out-cold: the train split is streamed from {log.train.where}, and what it"
+            " holds is not known without reading all of it; train with data.stream=false, or export"
+            " all items"
+        )
+    seen_N = np.zeros(len(log.items.image_N), bool)
     for split in (log.train, log.validation):
         if split is not None:
             seen_N[split.item_B] = True

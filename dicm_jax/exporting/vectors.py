@@ -54,11 +54,13 @@ def vectors_of(run: Restored, name: str) -> np.ndarray:
 def _rows(run: Restored, content: str, keys: np.ndarray) -> FeatureTable:
     """Rows of a table by their keys, as they are kept."""
     if content in run.job.files:
-        return FeatureTable(*run.job.files[content].gather(keys))
-    table = run.job.tables[content]
-    rows = RowLayout(run.job.log.contents[content].features.count).row(keys)
-    scale_V = None if table.scale_V is None else np.asarray(table.scale_V[rows])
-    return FeatureTable(np.asarray(table.stored_VD[rows]), scale_V)
+        stored_VD, scale_V = run.job.files[content].gather(keys)
+    else:
+        table = run.job.tables[content]
+        rows = RowLayout(run.job.log.contents[content].features.count).row(keys)
+        stored_VD = np.asarray(table.stored_VD[rows])
+        scale_V = None if table.scale_V is None else np.asarray(table.scale_V[rows])
+    return FeatureTable(jnp.asarray(stored_VD), None if scale_V is None else jnp.asarray(scale_V))
 
 
 def with_places(

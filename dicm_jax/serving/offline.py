@@ -1,4 +1,4 @@
-"""Scores of Parquet files: rows are impressions, and those of one user in a row share his behaviors.
+"""Scores of Parquet files: a row is an impression; rows of one user in a run share behaviors.
 
     item         name of the item shown                             text
     behaviors    names of items clicked before, oldest first        list of text; none if left out
@@ -156,9 +156,9 @@ def _runs(
 ) -> Iterator[tuple[int, int]]:
     begin = 0
     for row in range(1, rows + 1):
-        if row < rows and behaviors[row] == behaviors[begin]:
-            if all(of[row] == of[begin] for of in users.values()):
-                continue
+        same = row < rows and behaviors[row] == behaviors[begin]
+        if same and all(of[row] == of[begin] for of in users.values()):
+            continue
         yield begin, row
         begin = row
 

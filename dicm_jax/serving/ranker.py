@@ -10,6 +10,7 @@ Shape legend
     B   candidates     L   behaviors that are seen
 """
 
+import copy
 import dataclasses
 import threading
 from collections.abc import Mapping, Sequence
@@ -68,6 +69,14 @@ class Ranker:
         self._verify, self._added = verify, dict[str, NewItem]()
         self._reloading, self._changing = threading.Lock(), threading.Lock()
         self._now = self._loaded(Path(folder))
+
+    def frozen(self) -> "Ranker":
+        """One that goes on answering by the servable of now after a reload of this one.
+
+        So several answers to one question agree. It shares everything with this one: add items, and
+        reload, here.
+        """
+        return copy.copy(self)
 
     @property
     def servable(self) -> Servable:

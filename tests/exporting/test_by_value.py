@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from dicm_jax.exporting.by_value import MOST_VALUES, PoolingByValue, values_of
+from dicm_jax.nn.aggregators import MultiQueryAttentivePooling
 from dicm_jax.nn.spec import NetSpec
 from dicm_jax.nn.view import new_aggregator
 from tests import small_world
@@ -37,6 +38,7 @@ def _spec(**changes) -> NetSpec:
 def test_it_is_attention_to_each_candidate(groups, images, normalizer, interaction):
     spec = _spec(images=images, normalizer=normalizer, interaction=interaction)
     plain = new_aggregator(spec, rngs=nnx.Rngs(0))
+    assert isinstance(plain, MultiQueryAttentivePooling)
     rng = np.random.default_rng(0)
     behavior_GLE = jnp.asarray(rng.standard_normal((groups, L, E)), jnp.float32)
     mask_GL = jnp.asarray(np.arange(L) < rng.integers(0, L + 1, (groups, 1)))
@@ -60,7 +62,9 @@ def test_the_field_is_found_among_id_rows():
     assert values is not None
     # Behind the row of nothing one vocabulary after the other: age 5, category 7, image, ...
     assert (values.column, values.first, values.count) == (1, 1 + 5, 7)
-    assert values_of(_spec(query_fields=(2,)), log).first == 1 + 5 + 7 + small_world.ITEMS
+    position = values_of(_spec(query_fields=(2,)), log)
+    assert position is not None
+    assert (position.column, position.first) == (2, 1 + 5 + 7 + small_world.ITEMS)
 
 
 def test_where_it_does_not_pay_or_fit_there_is_none():

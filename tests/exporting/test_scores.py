@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dicm_jax.checkpoint.restore import Restored
+from dicm_jax.data.schema import Features
 from dicm_jax.exporting import writer
 from dicm_jax.exporting.check import queries_of, served_scores
 from dicm_jax.serving import NewItem, Ranker
@@ -97,6 +98,7 @@ def test_vectors_of_fewer_bits_change_scores_a_little(tmp_path, vectors):
     assert str(stored.dtype) == vectors
     # An item that is added is rounded as one of the catalogue is.
     names, query = ranker.servable.names, next(queries_of(log, log.test))
+    assert isinstance(log.features, Features)
     pictured = np.flatnonzero(log.items.image_N >= 0)[:60]
     fields = [field.name for field in log.fields_of("item")]
     ranker.add_items(

@@ -66,7 +66,7 @@ def test_a_row_that_cannot_be_scored(ranker, table, source, tmp_path):
     items = table["item"].to_pylist()
     items[5] = "no such item"
     bad = table.set_column(0, "item", pa.array(items))
-    with pytest.raises(RequestError, match="among rows 0 to .*'no such item'"):
+    with pytest.raises(RequestError, match=r"among rows 0 to .*'no such item'"):
         score_file([ranker], altered(source, bad), tmp_path / "out.parquet")
     assert [path.name for path in tmp_path.iterdir()] == [source.name]
 
@@ -74,8 +74,8 @@ def test_a_row_that_cannot_be_scored(ranker, table, source, tmp_path):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda t: t.drop_columns("item"), "no column 'item'.* it has behaviors"),
-        (lambda t: t.append_column("score", t["note"]), "a column 'score' already.*--column"),
+        (lambda t: t.drop_columns("item"), r"no column 'item'.* it has behaviors"),
+        (lambda t: t.append_column("score", t["note"]), r"a column 'score' already.*--column"),
         (lambda t: t.set_column(0, "item", [[1] * len(t)]), "'item' holds int64; give text"),
         (
             lambda t: t.set_column(t.schema.get_field_index("gender"), "gender", [[0.5] * len(t)]),

@@ -63,6 +63,17 @@ def test_calls_during_reloads_come_whole_from_one_version(reloading, versions, q
     assert reloading.version == "servable/2"
 
 
+def test_a_frozen_ranker_stays_with_its_servable(reloading, versions, queries):
+    frozen, before = reloading.frozen(), reloading.rank_many(queries)
+    reloading.reload(publish(versions, 2, scale=3.0))
+    after = frozen.rank_many(queries)
+    assert (frozen.version, reloading.version) == ("servable/1", "servable/2")
+    for one, other in zip(before, after, strict=True):
+        assert one.version == other.version == "servable/1"
+        np.testing.assert_array_equal(one.scores, other.scores)
+    assert np.abs(reloading.rank_many(queries)[0].scores - after[0].scores).max() > 1e-3
+
+
 def test_a_broken_servable_changes_nothing(reloading, versions, queries):
     reloading.add_items([NewItem("new", features=features())])
     before = reloading.rank(queries[0].user, [*queries[0].candidates, "new"])

@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import pydantic_core
@@ -29,6 +29,8 @@ from dicm_jax.serving.http.service import BusyError, LateError, NotReadyError, S
 from dicm_jax.serving.ranker import Ranker
 from dicm_jax.serving.request import NewItem, Query, User
 
+_LONGEST_PART = 80
+"""Characters of a key that an answer repeats."""
 _LOG = logging.getLogger("dicm_jax.serve")
 Body = TypeVar("Body", bound=BaseModel)
 Encode = Callable[[bytes], np.ndarray]
@@ -145,7 +147,7 @@ def _add_ranking(app: FastAPI, service: Service, settings: Settings) -> None:
 
 def ranked(service: Service, body: schemas.RankBody) -> dict[str, Any]:
     """The answer of ``/v1/rank``."""
-    ranker = service.ranker
+    ranker = service.ranker.frozen()  # all of it comes from one servable
     query = Query(user_of(ranker, body.user), body.candidates, body.context)
     found = ranker.rank(
         query.user, query.candidates, query.context, model=body.model, images=body.images
@@ -163,7 +165,7 @@ def ranked(service: Service, body: schemas.RankBody) -> dict[str, Any]:
 
 
 def _preranked(service: Service, body: schemas.PrerankBody) -> dict[str, Any]:
-    ranker = service.ranker
+    ranker = service.ranker.frozen()
     best = ranker.prerank(user_of(ranker, body.user), body.count)
     names, scores = zip(*best, strict=True) if best else ((), ())
     return {"version": ranker.version, "items": names, "scores": scores}
@@ -277,6 +279,7 @@ def _described(body: type[BaseModel], answer: type[BaseModel]) -> dict[str, Any]
 def _describe_bodies(app: FastAPI) -> None:
     """Puts the bodies that `_described` names among OpenAPI's schemas."""
     made = app.openapi()
+    bodies: list[tuple[type[BaseModel], Literal["validation"]]]
     bodies = [(body, "validation") for body in _BODIES]
     _, definitions = models_json_schema(bodies, ref_template="#/components/schemas/{model}")
     made["components"]["schemas"] |= definitions["$defs"]
@@ -315,6 +318,7 @@ def _add_errors(app: FastAPI) -> None:
 def _first_problem(errors: Any) -> str:
     """What is wrong with a body, without what was sent: that may be anything."""
     first, *others = errors
-    place = ".".join(str(part) for part in first["loc"]) or "the body"
+    # A key may be as long as a body.
+    place = ".".join(str(part)[:_LONGEST_PART] for part in first["loc"]) or "the body"
     more = f" (and {len(others)} more)" if others else ""
     return f"{place}: {first['msg']}{more}; see /docs for what is expected"

@@ -75,8 +75,9 @@ def running(folder: Path, *, ready: bool = True, **settings: Any) -> Iterator[Un
     """An application whose servable has been loaded, unless `ready` is false."""
     of_service = {n: settings.pop(n) for n in ("waiting", "timeout_s") if n in settings}
     load = settings.pop("load", lambda at: Ranker(at, room=ROOM, buckets=BUCKETS))
+    chosen: dict[str, Any] = {"reload_s": 0.0} | settings
     service = Service(folder, load, **of_service)
-    app = create_app(service, Settings(**({"reload_s": 0.0} | settings)))
+    app = create_app(service, Settings(**chosen))
     with TestClient(app, raise_server_exceptions=False) as client:
         end = time.monotonic() + 60
         while ready and not service.started:

@@ -91,7 +91,7 @@ def test_alive_and_ready(under_test):
 def test_a_token_is_asked_for(servable, quickly_compiled):
     with running(servable, token="gehüim") as under_test:
         client = under_test.client
-        good = {"Authorization": "Bearer gehüim".encode()}
+        good = [(b"authorization", "Bearer gehüim".encode())]
         for path in ("/healthz", "/readyz"):
             assert client.get(path).status_code == 200
         for path in ("/metrics", "/v1/users", "/v1/photos/1", "/openapi.json", "/v1/model"):
@@ -107,7 +107,7 @@ def test_a_token_is_asked_for(servable, quickly_compiled):
             b"Basic eDp5",
             b"\xff",
         ):
-            answer = client.post("/v1/rank", json=RANK, headers={"Authorization": wrong})
+            answer = client.post("/v1/rank", json=RANK, headers=[(b"authorization", wrong)])
             assert answer.status_code == 401, wrong
         assert client.post("/v1/rank", json=RANK, headers=good).status_code == 200
         # Who has no token may not keep the service waiting for a body either.

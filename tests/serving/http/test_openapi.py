@@ -8,7 +8,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from dicm_jax.serving import Ranker
 from dicm_jax.serving.http.app import Settings, create_app
 from dicm_jax.serving.http.service import Service
 

@@ -217,6 +217,19 @@ def test_a_photo_that_is_none(servable, quickly_compiled):
         assert under_test.client.post("/v1/rank", json=_rank(candidates=["x"])).status_code == 200
 
 
+def test_an_answer_does_not_repeat_what_was_sent(under_test):
+    for sent in (
+        _rank(**{"x" * 200_000: 1}),
+        _rank(candidates=["x" * 200_000]),
+        _rank(candidates=["x" * 250] * 1000),
+        _rank(user={"fields": {"y" * 200_000: 1}}),
+        _rank(user={"fields": {"z" * 250: 1}}),
+    ):
+        answer = under_test.client.post("/v1/rank", json=sent)
+        assert answer.status_code in (404, 422)
+        assert len(answer.content) < 2000
+
+
 def test_every_answer_of_a_refused_body_leaves_the_service_well(under_test):
     rng = np.random.default_rng(0)
     whole = json.dumps(_rank(user={"fields": {"gender": 1}, "behaviors": ["1"]})).encode()
