@@ -75,7 +75,8 @@ def _turn(batches: Batches, ahead: int, seconds: float) -> Pace:
     for _ in range(ahead + 1):
         next(batches)
     started, cpu_started, impressions = time.perf_counter(), cpu_seconds(), 0
-    while time.perf_counter() - started < seconds:
+    # At least one batch, also where the machine takes its time between these lines.
+    while not impressions or time.perf_counter() - started < seconds:
         impressions += next(batches)
     taken, cpu_taken = time.perf_counter() - started, cpu_seconds() - cpu_started
     return Pace(impressions / taken, impressions / cpu_taken)

@@ -4,8 +4,8 @@ Claim: no good request fails, the service lives, and its memory does not grow.
 
 Good requests come at a fixed rate, as many in all as an hour at a sixth of it has. Beside them come
 broken ones of every kind (no JSON, wrong types, unknown items, too much, half a request and
-silence, half a request and gone), new items, newer versions of the servable, and every third of those is
-broken. Everything stays on the loopback interface, and all of it is bounded.
+silence, half a request and gone), new items, and newer versions of the servable, every third of
+which is broken. Everything stays on the loopback interface, and all of it is bounded.
 """
 
 import argparse

@@ -145,7 +145,8 @@ class Engine:
         into = {name: [np.empty(shape, np.float32)] for name in names}
         if not names:
             return {}
-        for call in packed([len(query.item_B)], self._of_one_user):
+        # For people to look at: a little at a time, so that one shape is compiled.
+        for call in packed([len(query.item_B)], self._of_one_user[:1]):
             weights = self._call(call, [query], model, files.ATTENTION, images=True)
             for name, weight_BL in weights.items():
                 _take_apart(call, np.asarray(weight_BL), into[name])
@@ -225,7 +226,7 @@ class Engine:
             return [bucket for bucket in self.buckets if bucket.users > 1]
         if kind == files.RANK:
             return [bucket for bucket in self.buckets if bucket.users == 1]
-        return self._of_one_user
+        return self._of_one_user[:1]
 
     def _warm(self, model: str, kind: str, bucket: Bucket) -> None:
         asked = filled(Call(bucket, ((0, 0, 0),)), [self._nothing()], self.servable.behaviors)

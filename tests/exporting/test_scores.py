@@ -17,21 +17,7 @@ from tests.exporting.untrained import run_of
 
 BUCKETS = (Bucket(1, 32), Bucket(8, 64))
 MODELS = {
-    "the paper's, one query by value": {
-        "query_fields": ("category",),
-        "storage": "int8",
-    },
-    "two fields ask, softmax, outer": {
-        "query_fields": ("category", "position"),
-        "normalizer": "softmax",
-        "interaction": "outer",
-        "storage": "bfloat16",
-    },
-    "a field of the context asks; seen images are those of behaviors": {
-        "query_fields": ("position",),
-        "images": "behavior",
-        "interaction": "product",
-    },
+    "the paper's, one query by value": {"query_fields": ("category",), "storage": "int8"},
     "attentive, DIN, similarity, matches, wide vectors": {
         "aggregator": "attentive",
         "basic_net": "din",
@@ -47,9 +33,12 @@ MODELS = {
         "share_compressor": True,
         "storage": "bfloat16",
     },
-    "concat": {"aggregator": "concat", "concat_behaviors": 3, "behaviors": 5},
-    "max, similarity": {"aggregator": "max", "similarity": True, "match": True},
-    "images of ads": {"images": "ad"},
+    "concat, images of behaviors only": {
+        "aggregator": "concat",
+        "images": "behavior",
+        "concat_behaviors": 3,
+        "behaviors": 5,
+    },
     "no images": {"images": "none", "basic_net": "din", "din_activation": "prelu"},
 }
 
@@ -68,7 +57,14 @@ def test_scores_are_those_of_evaluation(tmp_path, name):
 
 
 def test_scores_of_a_model_that_sees_images_and_texts(tmp_path):
-    run = run_of(small_world.log_with_texts(), query_fields=("category",))
+    fields = ("category", "position")  # of the item, and of the circumstances
+    run = run_of(
+        small_world.log_with_texts(),
+        query_fields=fields,
+        normalizer="softmax",
+        interaction="outer",
+        storage="bfloat16",
+    )
     _assert_same(run, servable_of(run, tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""The benchmarks of serving, at their smallest: they end with their JSON line, and nothing failed."""
+"""The benchmarks of serving, at their smallest: they end with their JSON line; nothing fails."""
 
 import json
 

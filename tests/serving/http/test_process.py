@@ -105,7 +105,10 @@ def test_mistakes_end_with_one_message(versions, tmp_path):
         started = [made.start(made.command("serve", *line)) for line in processes.values()]
         for words, process in zip(processes, started, strict=True):
             with process:
-                _, err = process.communicate(timeout=PATIENCE_S)
+                try:
+                    _, err = process.communicate(timeout=PATIENCE_S)
+                finally:
+                    process.kill()
             assert process.returncode == 1, err
             errors = [line for line in err.splitlines() if "error: " in line]
             assert len(errors) == 1, err
