@@ -42,13 +42,13 @@ def export(arguments: argparse.Namespace) -> int:
     runs = _runs(arguments)
     log = next(iter(runs.values())).job.log
     kept_N = warm_items(log) if arguments.leave_out_cold else np.ones(len(log.items.image_N), bool)
-    draft = writer.begin(arguments.output)
-    signature = writer.write(draft, runs, kept_N, arguments.vectors)
-    write_examples(draft.folder, log, kept_N, count=arguments.examples, photos=arguments.photos)
-    files.MANIFEST.write(draft.folder)  # for the check; written again with the card
-    checked = {} if arguments.leave_out_cold else _checked(draft, runs)
-    write_text(draft.folder / files.CARD, card(signature, checked, log.notes))
-    final = draft.publish()
+    with writer.alone(arguments.output):
+        draft = writer.begin(arguments.output)
+        signature = writer.write(draft, runs, kept_N, arguments.vectors)
+        write_examples(draft.folder, log, kept_N, count=arguments.examples, photos=arguments.photos)
+        checked = {} if arguments.leave_out_cold else _checked(draft, runs)
+        write_text(draft.folder / files.CARD, card(signature, checked, log.notes))
+        final = draft.publish()
     size = sum(path.stat().st_size for path in final.rglob("*") if path.is_file())
     result = {"servable": str(final), "bytes": size, "items": signature["items"]}
     print(json.dumps(result | {"models": checked}))

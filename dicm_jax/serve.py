@@ -37,7 +37,7 @@ def serve(arguments: argparse.Namespace) -> int:
     from dicm_jax.serving.servable import newest
 
     newest(arguments.servable)  # a folder that is none is said at once
-    if arguments.cache is not None:
+    if not arguments.no_cache:
         jax.config.update("jax_compilation_cache_dir", str(arguments.cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -65,6 +65,14 @@ def _encoder(arguments: argparse.Namespace) -> Callable[[bytes], Any] | None:
     from dicm_jax.serving.photo_encoder import vgg16_encoder
 
     return vgg16_encoder(arguments.vgg16, relu=arguments.vgg16_relu)
+
+
+def _cache() -> Path:
+    """Where JAX was told to keep compiled programs, or the user's folder for such things."""
+    if told := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        return Path(told)
+    caches = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(caches) / "dicm_jax"
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
@@ -98,8 +106,12 @@ def parse(argv: list[str]) -> argparse.Namespace:
         help="seconds between looks for a newer version, 0 for none; default %(default)s",
     )
     parser.add_argument(
-        "--cache", type=Path, help="folder for compiled programs: later starts are faster"
+        "--cache",
+        type=Path,
+        default=_cache(),
+        help="folder for compiled programs, for later starts; default %(default)s",
     )
+    parser.add_argument("--no-cache", action="store_true", help="compile at every start")
     parser.add_argument("--vgg16", type=Path, help="weights of VGG16, to add items by their photos")
     parser.add_argument(
         "--vgg16-relu",

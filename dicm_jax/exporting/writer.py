@@ -4,12 +4,13 @@ Shape legend
     N   items     V   content rows     E   width of vectors     P   width of Pre-rank's vectors
 """
 
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +33,12 @@ from dicm_jax.exporting.by_value import values_of
 from dicm_jax.exporting.catalogue import Catalogue, catalogue_of
 from dicm_jax.exporting.programs import Served
 from dicm_jax.exporting.vectors import Format, at_rest, vectors_of, with_places
+from dicm_jax.locked import locked
 from dicm_jax.serving import format as files
 from dicm_jax.serving.servable import packed, versions_in, write_lines
 from dicm_jax.whole_files import strict
 
+_LOCK = ".lock"
 RANKED, BASELINE, PRERANK = "dicm", "baseline", "prerank"
 
 
@@ -59,23 +62,46 @@ class Draft:
         return self.final
 
 
+@contextlib.contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Holds a folder of versions for one export.
+
+    Raises:
+      ServableError: the folder cannot be written, or another export is at work there.
+    """
+    busy = ServableError(
+        f"{output}: another export is at work there; let it end, or name another folder"
+    )
+    with contextlib.ExitStack() as stack:
+        with _told(output):
+            output.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(output / _LOCK, busy))
+        yield
+
+
 def begin(output: Path) -> Draft:
     """Room for the next version in a folder.
 
     Raises:
       ServableError: the folder cannot be written.
     """
-    try:
+    with _told(output):
         output.mkdir(parents=True, exist_ok=True)
         number = max([0, *versions_in(output)]) + 1
         draft = output / f"{number}.unfinished"
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir()
+    return Draft(draft, output / str(number))
+
+
+@contextlib.contextmanager
+def _told(output: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ServableError(
             f"{output}: cannot be written ({error.strerror}): name a folder with leave to write"
         ) from error
-    return Draft(draft, output / str(number))
 
 
 def write(

@@ -163,7 +163,7 @@ class Engine:
         """Pre-rank's vectors of items, float32 ``[B, P]``."""
         query = dataclasses.replace(self._nothing(), item_B=place_B, context_BF=context_BF)
         made = []
-        for call in packed([len(place_B)], self.buckets):
+        for call in packed([len(place_B)], self._of_one_user[:1]):
             asked = filled(call, [query], self.servable.behaviors)
             (_, first, end), *_ = call.pieces
             made.append(np.asarray(self._run("prerank", files.ITEM, asked))[: end - first])
@@ -220,8 +220,6 @@ class Engine:
 
     def _buckets_of(self, kind: str) -> Sequence[Bucket]:
         """The shapes that a program is called with."""
-        if kind == files.ITEM:
-            return self.buckets
         if kind == files.RANK_MANY:
             return [bucket for bucket in self.buckets if bucket.users > 1]
         if kind == files.RANK:

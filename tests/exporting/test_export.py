@@ -199,3 +199,14 @@ def test_wrong_usage(capsys):
             command.parse(line)
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
+
+
+def test_one_export_at_a_time_in_a_folder(tmp_path):
+    with (
+        writer.alone(tmp_path / "out"),
+        pytest.raises(ServableError, match="another export is at work there; let it end"),
+        writer.alone(tmp_path / "out"),
+    ):
+        pass
+    with writer.alone(tmp_path / "out"):
+        assert writer.begin(tmp_path / "out").final.name == "1"

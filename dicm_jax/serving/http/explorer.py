@@ -66,7 +66,10 @@ class Explorer:
         @app.get("/v1/card", response_class=PlainTextResponse)
         async def card() -> str:
             """The model card, in Markdown."""
-            return (self._service.ranker.servable.folder / files.CARD).read_text()
+            path = self._service.ranker.servable.folder / files.CARD
+            if not path.is_file():
+                raise UnknownNameError("the model card is not on disk any more")
+            return path.read_text()
 
         @app.get("/v1/users")
         async def users() -> dict[str, Any]:
@@ -93,6 +96,8 @@ class Explorer:
             if name is None:
                 raise UnknownNameError(f"no photo of item {item!r} in this servable")
             path = self._service.ranker.servable.folder / files.PHOTOS / name
+            if not path.is_file():  # the folder of a version may be removed while it is served
+                raise UnknownNameError(f"the photo of item {item!r} is not on disk any more")
             return FileResponse(path, media_type=_KINDS[path.suffix], headers=_PHOTO)
 
     def _examples(self) -> dict[str, Any]:
