@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicm_jax import sealed_json
 from dicm_jax.checkpoint import manifest
 from dicm_jax.checkpoint.manager import Checkpoints
 from dicm_jax.errors import CheckpointError
@@ -111,7 +112,7 @@ def test_no_manifest_and_a_later_one(saved, tmp_path):
     with pytest.raises(CheckpointError, match="no such folder"):
         manifest.check(tmp_path / "4")
     body = {"format": "dicm_jax checkpoint", "version": 99, "files": {}}
-    manifest.sealed_json.save(folder / manifest.NAME, body)
+    sealed_json.save(folder / manifest.NAME, body)
     with pytest.raises(CheckpointError, match=r"version 99 .* up to 1: install a later one"):
         manifest.check(folder)
 

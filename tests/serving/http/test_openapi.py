@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of packages that it brings with it
     import schemathesis
 
+UNHURRIED = [HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large]
 EXAMPLES = 40
 """Of each path, and of each way to mutilate."""
 
@@ -59,7 +60,7 @@ def test_requests_that_the_document_allows(client, document, path, method):
         deadline=None,
         database=None,
         derandomize=True,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=UNHURRIED,
     )
     def ask(case):
         answer = client.request(**_as_request(case))
@@ -113,7 +114,7 @@ def test_bodies_of_any_kind(client, path):
         deadline=None,
         database=None,
         derandomize=True,
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=UNHURRIED,
     )
     def ask(body):
         answer = client.post(path, content=body)
