@@ -50,7 +50,7 @@ def serve(arguments: argparse.Namespace) -> int:
         )
     service = Service(
         arguments.servable,
-        lambda folder: Ranker(folder, room=arguments.room),
+        lambda folder: Ranker(folder, room=arguments.room, hurry=True),
         waiting=arguments.waiting,
         timeout_s=arguments.timeout,
     )

@@ -7,7 +7,7 @@ Shape legend
 
 import concurrent.futures
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -26,6 +26,9 @@ EMBEDDED_AT_ONCE = 16
 """Content rows that a call of a compressor takes."""
 _STEP = 16_384
 """Tables have a multiple of so many places, so that programs seldom meet a new shape."""
+_COMPILER_OPTIONS = {"cpu": {"xla_backend_optimization_level": 1}}
+"""By platform. On CPUs LLVM's second level takes a sixth longer for programs that are no faster."""
+_RANKING = frozenset({files.RANK, files.RANK_MANY})
 _STATISTICS = ("mean", "deviation")
 """Of a compressor's table, beside the parameters."""
 
@@ -37,18 +40,20 @@ class Program:
     run: Any
 
     @classmethod
-    def of(cls, serialized: bytes, where: str) -> "Program":
+    def of(cls, serialized: bytes, where: str, platform: str) -> "Program":
         """From StableHLO as `jax.export` serializes it.
 
         Args:
           serialized: the program.
           where: it lies, for messages.
+          platform: that it will run on.
 
         Raises:
           ServableError: it is none, or that of a JAX which this one does not understand.
         """
         try:
-            return cls(jax.jit(jax.export.deserialize(bytearray(serialized)).call))
+            call = jax.export.deserialize(bytearray(serialized)).call
+            return cls(jax.jit(call, compiler_options=_COMPILER_OPTIONS.get(platform)))
         except Exception as error:  # the parser's, which are of many types
             raise ServableError(
                 f"{where}: no program that JAX {jax.__version__} can read ({error}): serve with the"
@@ -94,7 +99,8 @@ class Engine:
         )
         self.programs = {
             name: {
-                kind: known.get(code) or Program.of(code, f"{servable.folder}: {name}/{kind}")
+                kind: known.get(code)
+                or Program.of(code, f"{servable.folder}: {name}/{kind}", self.device.platform)
                 for kind, code in model.programs.items()
             }
             for name, model in servable.models.items()
@@ -205,11 +211,19 @@ class Engine:
 
     # ---- Compilation
 
-    def warm(self) -> None:
-        """Compiles every program for every bucket, several at a time."""
+    def warm_ranking(self) -> None:
+        """Compiles the programs that rank, for every bucket, several at a time."""
+        self._warm_all(_RANKING)
+
+    def warm_rest(self) -> None:
+        """Compiles the other programs: attention, Pre-rank, compressors."""
+        others = {kind for programs in self.programs.values() for kind in programs}
+        self._warm_all(others - _RANKING)
+
+    def _warm_all(self, kinds: Set[str]) -> None:
         tasks = []
         for name, programs in self.programs.items():
-            for kind in programs:
+            for kind in sorted(kinds & programs.keys()):
                 if kind.startswith(files.EMBED):
                     tasks.append((self._warm_embed, (name, kind)))
                 else:

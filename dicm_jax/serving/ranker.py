@@ -51,6 +51,8 @@ class Ranker:
       room: items that can be added while it runs.
       buckets: shapes that programs are compiled for, now; other sizes are cut or filled up.
       verify: compare the files with their checksums.
+      hurry: compile only what ranks; `finish` does the rest, such as what adds items. What is asked
+        for in between is compiled then.
 
     Raises:
       ServableError: there is no servable, or one that cannot be used.
@@ -64,11 +66,17 @@ class Ranker:
         room: int = 10_000,
         buckets: Sequence[Bucket] = USUAL,
         verify: bool = True,
+        hurry: bool = False,
     ):
         self._settings = {"device": device, "room": room, "buckets": buckets}
-        self._verify, self._added = verify, dict[str, NewItem]()
+        self._hurry, self._verify, self._added = hurry, verify, dict[str, NewItem]()
         self._reloading, self._changing = threading.Lock(), threading.Lock()
         self._now = self._loaded(Path(folder))
+
+    def finish(self) -> None:
+        """Compiles what a ranker that was made in a hurry has left."""
+        self._now.engine.warm_rest()
+        self._now.new_items.warm()
 
     def frozen(self) -> "Ranker":
         """One that goes on answering by the servable of now after a reload of this one.
@@ -201,8 +209,10 @@ class Ranker:
         known = before.engine.known if before else {}
         engine = Engine(servable, **self._settings, known=known)
         new_items = NewItems(engine)
-        engine.warm()
-        new_items.warm()
+        engine.warm_ranking()
+        if before is not None or not self._hurry:
+            engine.warm_rest()
+            new_items.warm()
         index = Index.of(engine) if PRERANK in servable.models else None
         examples = servables.examples_of(servable)
         users = {user["id"]: User(user["fields"], user["behaviors"]) for user in examples["users"]}

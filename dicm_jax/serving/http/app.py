@@ -116,6 +116,7 @@ async def _begin(service: Service, settings: Settings) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
         return
     _LOG.info("ready: serving %s, %d items", service.ranker.version, service.ranker.items)
+    await service.finish()
     if settings.reload_s:
         await service.watch(settings.reload_s)
 

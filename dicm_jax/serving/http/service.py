@@ -90,6 +90,10 @@ class Service:
         self._ranker, self._served = ranker, served
         self.metrics.serves(ranker.version, ranker.items)
 
+    async def finish(self) -> None:
+        """Compiles what was left to be able to answer soon; requests are answered meanwhile."""
+        await asyncio.get_running_loop().run_in_executor(self._loader, self.ranker.finish)
+
     async def answer(self, work: Callable[[], T]) -> T:
         """The result of `work`, done in one of the service's threads.
 
