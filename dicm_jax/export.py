@@ -58,18 +58,18 @@ def export(arguments: argparse.Namespace) -> int:
 def _runs(arguments: argparse.Namespace) -> dict[str, Restored]:
     """The runs to be exported, by the names that their models will have."""
     main = restore_run(arguments.workdir, arguments.step)
-    first = writer.PRERANK if main.job.spec.net.stage == "prerank" else writer.RANKED
+    first = files.PRERANK if main.job.spec.net.stage == "prerank" else files.DICM
     runs = {first: main}
     own = arguments.workdir / baseline.FOLDER
     if arguments.baseline is not None:
-        runs[writer.BASELINE] = _beside(arguments.baseline, main)
+        runs[files.BASELINE] = _beside(arguments.baseline, main)
     elif (own / CHECKPOINTS).is_dir():
         plain = baseline.without_images(main.job.config)
-        runs[writer.BASELINE] = restore_run(
+        runs[files.BASELINE] = restore_run(
             own, config=plain, log=main.job.log, roles=main.job.roles
         )
     if arguments.prerank is not None:
-        runs[writer.PRERANK] = _beside(arguments.prerank, main)
+        runs[files.PRERANK] = _beside(arguments.prerank, main)
     for name, run in runs.items():
         _check_stage(name, run)
     return runs
@@ -90,7 +90,7 @@ def _beside(workdir: Path, main: Restored) -> Restored:
 
 
 def _check_stage(name: str, run: Restored) -> None:
-    wanted = "prerank" if name == writer.PRERANK else "rank"
+    wanted = "prerank" if name == files.PRERANK else "rank"
     if (found := run.job.spec.net.stage) != wanted:
         raise ServableError(
             f"--{name}: that run has model.stage={found!r}; give one that was trained with"

@@ -39,7 +39,6 @@ from dicm_jax.serving.servable import packed, versions_in, write_lines
 from dicm_jax.whole_files import strict
 
 _LOCK = ".lock"
-RANKED, BASELINE, PRERANK = "dicm", "baseline", "prerank"
 
 
 @dataclasses.dataclass(frozen=True)

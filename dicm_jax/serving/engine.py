@@ -163,7 +163,7 @@ class Engine:
         query = self._nothing(user_F, behavior_L)
         call = Call(self._of_one_user[0], ((0, 0, 0),))
         asked = filled(call, [query], self.servable.behaviors)
-        return np.asarray(self._run("prerank", files.USER, asked))[0]
+        return np.asarray(self._run(files.PRERANK, files.USER, asked))[0]
 
     def item_vectors(self, place_B: np.ndarray, context_BF: np.ndarray) -> np.ndarray:
         """Pre-rank's vectors of items, float32 ``[B, P]``."""
@@ -172,7 +172,7 @@ class Engine:
         for call in packed([len(place_B)], self._of_one_user[:1]):
             asked = filled(call, [query], self.servable.behaviors)
             (_, first, end), *_ = call.pieces
-            made.append(np.asarray(self._run("prerank", files.ITEM, asked))[: end - first])
+            made.append(np.asarray(self._run(files.PRERANK, files.ITEM, asked))[: end - first])
         return np.concatenate(made)
 
     def _nothing(

@@ -33,6 +33,9 @@ def is_weight(name: str) -> bool:
     return "/" in name
 
 
+DICM, BASELINE, PRERANK = "dicm", "baseline", "prerank"
+"""Models of a servable: with images, without them, and the one that pre-ranks."""
+
 INDEX = "index"
 """Among the tables of a Pre-rank model: the vectors of all items, without places of nothing."""
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from dicm_jax.serving import format as files
 from dicm_jax.serving.engine import Engine
 
 
@@ -28,7 +29,7 @@ class Index:
     @classmethod
     def of(cls, engine: Engine) -> "Index":
         """The index of a servable, as it was exported."""
-        vector_NP = engine.servable.models["prerank"].index_NP
+        vector_NP = engine.servable.models[files.PRERANK].index_NP
         assert vector_NP is not None  # written with the model
         return cls(engine, vector_NP, engine.servable.names)
 

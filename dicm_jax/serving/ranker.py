@@ -23,12 +23,11 @@ from dicm_jax.errors import RequestError, UnknownNameError
 from dicm_jax.serving import servable as servables
 from dicm_jax.serving.buckets import USUAL, Bucket
 from dicm_jax.serving.engine import Engine
+from dicm_jax.serving.format import BASELINE, DICM, PRERANK
 from dicm_jax.serving.new_items import NewItems
 from dicm_jax.serving.prerank import Index
 from dicm_jax.serving.request import NOTHING, NewItem, Query, Ranking, User, Values
 from dicm_jax.serving.servable import Servable
-
-DICM, BASELINE, PRERANK = "dicm", "baseline", "prerank"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -90,7 +90,7 @@ class Servable:
 
     @property
     def version(self) -> str:
-        """What tells it from others: name, version and the CRC-32 of its contents."""
+        """What tells it from others: the name of its folder of versions, and its number."""
         return self.signature["version_name"]
 
     @property
